@@ -1,0 +1,179 @@
+"""Is live state sound? Reads it in bounded steps, and looks at whatever seems wrong once more, atomically.
+
+Between two steps things move, so that a first look may see a bot here and its profile there; only what is still wrong
+in one transaction counts. The invariants are those of docs/states.md.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from rota.live import keys
+from rota.live.entries import ProfileView, RosterEntry, parse_profile_entry, parse_roster_entry
+from rota.live.scripts import Live, pairs
+
+STEP = 500
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One invariant that does not hold, of which bot or profile."""
+
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True)
+class PulseAge:
+    """Whether live state was built, and the seconds since a web worker last said that it hears."""
+
+    built: bool
+    pulse_age: float
+
+
+async def pulse(live: Live, fleet: str) -> PulseAge:
+    """See `PulseAge`."""
+    (values,) = await live.read(("HMGET", keys.pulse(fleet), "built", "heard"))
+    return PulseAge(built=values[0] == b"1", pulse_age=time.time() - float(values[1] or 0) / 1000)
+
+
+async def overdue(live: Live, fleet: str, limit: int) -> list[tuple[str, float]]:
+    """Bots whose deadline has passed, and for how many seconds."""
+    now = time.time() * 1000
+    (ids,) = await live.read(("ZRANGEBYSCORE", keys.due(fleet), "-inf", f"{now:.0f}", "LIMIT", 0, limit))
+    if not ids:
+        return []
+    (scores,) = await live.read(("ZMSCORE", keys.due(fleet), *ids))
+    return [
+        (id_.decode(), max(0.0, (now - float(score)) / 1000))
+        for id_, score in zip(ids, scores, strict=True)
+        if score is not None
+    ]
+
+
+async def broken_invariants(live: Live, fleet: str, limit: int) -> list[Broken]:
+    """At most `limit` invariants that do not hold."""
+    found = await _totals(live, fleet)
+    async for bot in _scan(live, keys.roster(fleet)):
+        if len(found) >= limit:
+            return found
+        found += await _bot(live, fleet, bot)
+    async for profile in _scan(live, keys.profiles(fleet)):
+        if len(found) >= limit:
+            return found
+        found += await _profile(live, fleet, profile)
+    return found[:limit]
+
+
+async def _totals(live: Live, fleet: str) -> list[Broken]:
+    roster, details, due, profiles, counts, servers = await live.read_at_once(
+        ("HLEN", keys.roster(fleet)),
+        ("HLEN", keys.details(fleet)),
+        ("ZCARD", keys.due(fleet)),
+        ("HLEN", keys.profiles(fleet)),
+        ("HGETALL", keys.counts(fleet)),
+        ("HVALS", keys.servers(fleet)),
+    )
+    counted = {name.decode(): int(number) for name, number in pairs(counts)}
+    bots = sum(number for name, number in counted.items() if name.startswith("b"))
+    numbers = {
+        "roster": roster,
+        "details": details,
+        "due": due,
+        "counts": bots,
+        "servers": sum(map(int, servers)),
+    }
+    found = []
+    if len(set(numbers.values())) > 1:
+        text = ", ".join(f"{name} {number}" for name, number in numbers.items())
+        found.append(Broken(fleet, f"the numbers of bots differ: {text}"))
+    if sum(number for name, number in counted.items() if name.startswith("p")) != profiles:
+        found.append(Broken(fleet, f"counts and profiles differ: {counted} and {profiles}"))
+    found += [Broken(fleet, f"the count {name} is {number}") for name, number in counted.items() if number < 0]
+    return found
+
+
+async def _bot(live: Live, fleet: str, bot: str) -> list[Broken]:
+    """One bot, in one transaction."""
+    entry, deadline, member, detail = await live.read_at_once(
+        ("HGET", keys.roster(fleet), bot),
+        ("ZSCORE", keys.due(fleet), bot),
+        ("SISMEMBER", keys.server(fleet, bot.partition("/")[0]), bot),
+        ("HEXISTS", keys.details(fleet), bot),
+    )
+    if entry is None:
+        return []
+    found = []
+    if deadline is None or not member or not detail:
+        found.append(Broken(bot, f"bot {bot} has no deadline, no details, or is missing from its server's set"))
+    recorded = parse_roster_entry(entry)
+    if (recorded.profile is None) != (recorded.phase == "idle"):
+        found.append(Broken(bot, f"bot {bot} is {recorded.phase} and bound to {recorded.profile}"))
+    if recorded.profile is not None:
+        found += await _binding(live, fleet, bot, recorded.profile)
+    return found
+
+
+async def _binding(live: Live, fleet: str, bot: str, profile: str) -> list[Broken]:
+    recorded, view = await _both(live, fleet, bot, profile)
+    if recorded is None or recorded.profile != profile:
+        return []
+    if view is None or (view.bot, view.epoch, view.phase) != (bot, recorded.epoch, recorded.phase):
+        return [Broken(bot, f"bot {bot} is bound to {profile}, which does not name it in the same way: {view}")]
+    return []
+
+
+async def _profile(live: Live, fleet: str, profile: str) -> list[Broken]:
+    (entry,) = await live.read(("HGET", keys.profiles(fleet), profile))
+    if entry is None:
+        return []
+    view = parse_profile_entry(profile, entry)
+    found = []
+    if view.bot is not None:
+        recorded, view_now = await _both(live, fleet, view.bot, profile)
+        if view_now == view and (recorded is None or recorded.profile != profile):
+            found.append(Broken(profile, f"profile {profile} is bound to {view.bot}, which does not name it"))
+    placed = (
+        {"waiting", "held", "starting", "working", "stopping"} if view.wanted else {"stopped", "stopping", "deleted"}
+    )
+    if view.phase not in placed:
+        found.append(Broken(profile, f"profile {profile} is {view.phase}, wanted: {view.wanted}"))
+    return found + await _queue(live, fleet, profile)
+
+
+async def _queue(live: Live, fleet: str, profile: str) -> list[Broken]:
+    (entry,) = await live.read(("HGET", keys.profiles(fleet), profile))
+    class_ = entry.decode().split(" ", 11)[11] if entry else "-"
+    entry, waits, held = await live.read_at_once(
+        ("HGET", keys.profiles(fleet), profile),
+        ("ZSCORE", keys.waiting(fleet, class_), profile),
+        ("ZSCORE", keys.held(fleet), profile),
+    )
+    if entry is None or entry.decode().split(" ", 11)[11] != class_:
+        return []
+    view = parse_profile_entry(profile, entry)
+    if (waits is not None) != (view.phase == "waiting") or (held is not None) != (view.phase == "held"):
+        return [Broken(profile, f"profile {profile} is {view.phase} and does not stand where such ones do")]
+    return []
+
+
+async def _both(live: Live, fleet: str, bot: str, profile: str) -> tuple[RosterEntry | None, ProfileView | None]:
+    entry, other = await live.read_at_once(("HGET", keys.roster(fleet), bot), ("HGET", keys.profiles(fleet), profile))
+    return (
+        parse_roster_entry(entry) if entry is not None else None,
+        parse_profile_entry(profile, other) if other is not None else None,
+    )
+
+
+async def _scan(live: Live, key: str) -> Any:
+    """The fields of a hash, step by step."""
+    cursor = 0
+    while True:
+        ((position, flat),) = await live.read(("HSCAN", key, cursor, "COUNT", STEP))
+        for name, _ in pairs(flat):
+            yield name.decode()
+        cursor = int(position)
+        if cursor == 0:
+            return

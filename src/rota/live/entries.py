@@ -1,0 +1,111 @@
+"""The short strings that live state is made of, written and read on Python's side; `lua/_moves.lua` is the other side.
+
+The web worker writes down a roster entry AS IT WOULD BE IF NOTHING HAD CHANGED; `beat.lua` only compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+DIGEST_BYTES = 32
+
+BOT_PHASES = {"i": "idle", "s": "starting", "w": "working", "x": "stopping"}
+PROFILE_PHASES = {
+    "o": "stopped",
+    "q": "waiting",
+    "h": "held",
+    "s": "starting",
+    "w": "working",
+    "x": "stopping",
+    "d": "deleted",
+}
+WANTS = {"started": "1", "stopped": "0", "deleted": "d"}
+
+
+class RosterEntry(NamedTuple):
+    """One bot's entry; `flag` is 1 accepting, 0 quiet, d draining."""
+
+    digest: bytes
+    phase: str
+    flag: str
+    profile: str | None
+    epoch: int
+    revision: int
+    status: str
+
+
+@dataclass(frozen=True)
+class ProfileView:
+    """What live state knows of one profile; `since` is when its phase began, `not_before` when a hold ends."""
+
+    id: str
+    phase: str
+    bot: str | None
+    epoch: int
+    revision: int
+    since: datetime | None
+    crashes: int
+    not_before: datetime | None
+    last_bot: str | None
+    wanted: bool
+    version: int
+
+
+def idle_entry(digest: bytes, *, accepting: bool, status: str) -> bytes:
+    """The roster entry of a bot that reports no work."""
+    return b"%bi%b - 0 0 %b" % (digest, b"1" if accepting else b"0", status.encode())
+
+
+def working_entry(digest: bytes, profile: str, epoch: int, revision: int, *, accepting: bool, status: str) -> bytes:
+    """The roster entry of a bot that reports work."""
+    flag = b"1" if accepting else b"0"
+    return b"%bw%b %b %d %d %b" % (digest, flag, profile.encode(), epoch, revision, status.encode())
+
+
+def parse_roster_entry(entry: bytes) -> RosterEntry:
+    """Reads an entry as it stands in the roster."""
+    digest, text = entry[:DIGEST_BYTES], entry[DIGEST_BYTES:].decode()
+    profile, epoch, revision, status = text[3:].split(" ", 3)
+    return RosterEntry(
+        digest=digest,
+        phase=BOT_PHASES[text[0]],
+        flag=text[1],
+        profile=None if profile == "-" else profile,
+        epoch=int(epoch),
+        revision=int(revision),
+        status=status,
+    )
+
+
+def parse_profile_entry(profile: str, entry: bytes) -> ProfileView:
+    """Reads an entry as it stands in `profiles`."""
+    parts = entry.decode().split(" ", 11)
+    bot, epoch, revision, want, phase, crashes, since, after, lease, _priority, version, _class = parts
+    last_bot = None if bot == "-" else bot
+    hold = max(int(after), int(lease))
+    return ProfileView(
+        id=profile,
+        phase=PROFILE_PHASES[phase],
+        bot=last_bot if phase in "swx" else None,
+        epoch=int(epoch),
+        revision=int(revision),
+        since=moment(int(since)),
+        crashes=int(crashes),
+        not_before=moment(hold) if phase == "h" else None,
+        last_bot=last_bot,
+        wanted=want == "1",
+        version=int(version),
+    )
+
+
+def moment(ms: int) -> datetime | None:
+    """Milliseconds since 1970 as a time in UTC; None for 0."""
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms > 0 else None
+
+
+def class_of(labels: Mapping[str, str]) -> str:
+    """The canonical text of required labels, `a=1,b=2`, or `-` for none."""
+    return ",".join(f"{name}={labels[name]}" for name in sorted(labels)) or "-"

@@ -1,0 +1,215 @@
+-- Shared prelude of every verb: names the keys, reads the clock, and holds the moves that several verbs make.
+-- It stands in front of each verb's own file; nothing here runs by itself but the reading of the clock.
+--
+-- KEYS[1]  roster          hash    bot id -> entry (parse_bot)
+-- KEYS[2]  details         hash    bot id -> JSON for people
+-- KEYS[3]  due             zset    bot id -> deadline, ms
+-- KEYS[4]  profiles        hash    profile id -> entry (parse_profile)
+-- KEYS[5]  classes         set     classes in which a profile waits
+-- KEYS[6]  held            zset    profile id -> not before, ms
+-- KEYS[7]  counts          hash    b<phase> and p<phase> -> number
+-- KEYS[8]  events          stream  every move, in order
+-- KEYS[9]  pulse           hash    incarnation, run, built, heard, deaf, quiet, lease, kept
+-- KEYS[10] servers         hash    hostname -> number of bots
+-- KEYS[11] server_prefix   prefix  + hostname: set of that server's bot ids
+-- KEYS[12] waiting_prefix  prefix  + class: zset profile id -> order
+--
+-- Phases, one letter each. Bots: i idle, s starting, w working, x stopping.
+-- Profiles: o stopped, q waiting, h held, s starting, w working, x stopping, d deleted.
+local roster, details, due, profiles, classes, held = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local counts, events, pulse, servers, server_prefix, waiting_prefix =
+  KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local call, fmt, sub, match = redis.call, string.format, string.sub, string.match
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_us = clock[1] * 1000000 + clock[2]
+
+local DIGEST = 32
+local EVENTS_KEPT = 1000000
+local CLASSES_A_LOOK = 64
+local CRASH_FIRST_MS, CRASH_MOST_MS, CRASH_FORGIVEN_MS = 10000, 600000, 600000
+
+-- tostring keeps 14 digits; an epoch has 16.
+local function digits(number)
+  return fmt('%.0f', number)
+end
+
+local function event(kind, bot, profile, epoch, reason)
+  call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'kind', kind, 'bot', bot or '', 'profile', profile or '',
+    'epoch', epoch or '', 'reason', reason or '')
+end
+
+-- Roster entry: 32 digest bytes, phase, flag (1 accepting, 0 quiet, d draining), profile, epoch, revision, status.
+-- The digest is cut off first, because it may hold zero bytes, at which Lua's patterns end.
+local function parse_bot(entry)
+  local profile, epoch, revision, status = match(sub(entry, DIGEST + 4), '^(%S+) (%d+) (%d+) (.*)$')
+  return {
+    digest = sub(entry, 1, DIGEST), phase = sub(entry, DIGEST + 1, DIGEST + 1),
+    flag = sub(entry, DIGEST + 2, DIGEST + 2), profile = profile, epoch = epoch, revision = revision, status = status,
+  }
+end
+
+-- `was` is the phase under which the bot is counted so far, or nil for a new one.
+local function put_bot(id, bot, was)
+  call('HSET', roster, id, bot.digest .. bot.phase .. bot.flag .. ' ' .. bot.profile .. ' ' .. bot.epoch .. ' '
+    .. bot.revision .. ' ' .. bot.status)
+  if was ~= bot.phase then
+    if was then call('HINCRBY', counts, 'b' .. was, -1) end
+    call('HINCRBY', counts, 'b' .. bot.phase, 1)
+  end
+end
+
+local function make_idle(bot)
+  bot.phase, bot.profile, bot.epoch, bot.revision = 'i', '-', '0', '0'
+end
+
+local function parse_profile(entry)
+  if not entry then return nil end
+  local p = {}
+  p.bot, p.epoch, p.revision, p.want, p.phase, p.crashes, p.since, p.after, p.lease, p.priority, p.version, p.class =
+    match(entry, '^(%S+) (%d+) (%d+) (%S) (%S) (%d+) (%d+) (%d+) (%d+) (%-?%d+) (%d+) (.*)$')
+  return p
+end
+
+local function get_profile(id)
+  return parse_profile(call('HGET', profiles, id))
+end
+
+local function put_profile(id, p)
+  call('HSET', profiles, id, p.bot .. ' ' .. p.epoch .. ' ' .. p.revision .. ' ' .. p.want .. ' ' .. p.phase .. ' '
+    .. p.crashes .. ' ' .. p.since .. ' ' .. p.after .. ' ' .. p.lease .. ' ' .. p.priority .. ' ' .. p.version
+    .. ' ' .. p.class)
+end
+
+-- Takes the profile out of the set that its phase keeps it in.
+local function unplace(id, p)
+  if p.phase == 'q' then
+    call('ZREM', waiting_prefix .. p.class, id)
+    if call('EXISTS', waiting_prefix .. p.class) == 0 then call('SREM', classes, p.class) end
+  elseif p.phase == 'h' then
+    call('ZREM', held, id)
+  end
+end
+
+-- Moves a profile into `phase` and keeps its sets and counts; p.phase is nil for a new one.
+local function move_profile(id, p, phase)
+  unplace(id, p)
+  if p.phase ~= phase then
+    if p.phase then call('HINCRBY', counts, 'p' .. p.phase, -1) end
+    call('HINCRBY', counts, 'p' .. phase, 1)
+    p.since = digits(now)
+  end
+  p.phase = phase
+  if phase == 'q' then
+    call('ZADD', waiting_prefix .. p.class, digits((100 - p.priority) * 1e13 + p.since), id)
+    call('SADD', classes, p.class)
+  elseif phase == 'h' then
+    call('ZADD', held, digits(math.max(tonumber(p.after), tonumber(p.lease))), id)
+  end
+  put_profile(id, p)
+end
+
+-- Where a profile goes that nobody is bound to: the queue, held back, stopped or deleted. p.bot stays as the last
+-- owner, whose last flush is still taken.
+local function settle(id, p, reason)
+  local was, kind = p.phase, nil
+  if p.want == 'd' then
+    move_profile(id, p, 'd')
+  elseif p.want ~= '1' then
+    move_profile(id, p, 'o')
+    kind = 'stopped'
+  elseif math.max(tonumber(p.after), tonumber(p.lease)) > now then
+    move_profile(id, p, 'h')
+    kind = 'held'
+  else
+    move_profile(id, p, 'q')
+    kind = 'waiting'
+  end
+  if kind and was ~= p.phase then event(kind, nil, id, p.epoch, reason) end
+end
+
+-- Ends the bot's side of a binding, if there is one; the bot's entry is written or removed by the caller.
+local function unbind(bot, reason)
+  if bot.phase == 'i' then return end
+  local p = get_profile(bot.profile)
+  if p then settle(bot.profile, p, reason) end
+end
+
+-- After a crash the profile is held back 10 s, doubling to 10 min; ten minutes of work forgive what was before.
+local function count_crash(p)
+  local crashes = tonumber(p.crashes)
+  if p.phase == 'w' and now - p.since >= CRASH_FORGIVEN_MS then crashes = 0 end
+  p.crashes = digits(crashes + 1)
+  p.after = digits(now + math.min(CRASH_MOST_MS, CRASH_FIRST_MS * 2 ^ math.min(crashes, 10)))
+end
+
+-- Both directions of the binding, in one place; the bot's entry is written by the caller with put_bot.
+local function bind(id, bot, profile_id, p, epoch, phase)
+  p.bot, p.epoch = id, epoch
+  move_profile(profile_id, p, phase)
+  bot.phase, bot.profile, bot.epoch, bot.revision = phase, profile_id, epoch, p.revision
+end
+
+-- Epochs rise also after a total loss, because the store's clock in microseconds is ahead of every grant before it.
+local function next_epoch(p)
+  return digits(math.max(tonumber(p.epoch) + 1, now_us))
+end
+
+-- The bot is gone from every key; what it was bound to must have been dealt with before.
+local function remove_bot(id, bot)
+  local server = match(id, '^([^/]+)/')
+  call('HDEL', roster, id)
+  call('HDEL', details, id)
+  call('ZREM', due, id)
+  call('SREM', server_prefix .. server, id)
+  if call('HINCRBY', servers, server, -1) <= 0 then call('HDEL', servers, server) end
+  call('HINCRBY', counts, 'b' .. bot.phase, -1)
+end
+
+-- False while a forgotten grant may still be worked under: the store was restarted or a replica promoted since the
+-- last look (its run id differs), and it may have lost its last writes. Asked once a call, before the first grant.
+local granting
+local function may_grant()
+  if granting == nil then
+    local known = call('HMGET', pulse, 'built', 'run', 'quiet', 'lease')
+    local run = match(call('INFO', 'server'), 'run_id:(%x+)')
+    local quiet = tonumber(known[3] or 0)
+    if known[2] ~= run then
+      if known[2] ~= 'sealed' then
+        quiet = math.max(quiet, now + tonumber(known[4] or 0))
+        event('quiet', nil, nil, nil, 'store restarted')
+      end
+      call('HSET', pulse, 'run', run, 'quiet', digits(quiet))
+    end
+    granting = known[1] and now >= quiet
+  end
+  return granting
+end
+
+-- A class is the canonical text of required labels, `a=1,b=2`, or `-` for none.
+local function suits(class, labels)
+  if class ~= '-' then
+    for name, value in string.gmatch(class, '([^=,]+)=([^=,]+)') do
+      if labels[name] ~= value then return false end
+    end
+  end
+  return true
+end
+
+-- The waiting profile that comes first among those whose required labels the bot bears, or nil.
+local function first_waiting(id)
+  local labels, best, best_order
+  -- Random members where there are many, so that every class is looked at sooner or later and the loop stays bounded.
+  for _, class in ipairs(call('SRANDMEMBER', classes, CLASSES_A_LOOK)) do
+    if class ~= '-' and not labels then
+      labels = cjson.decode(call('HGET', details, id) or '{"labels":{}}').labels
+    end
+    if suits(class, labels) then
+      local head = call('ZRANGE', waiting_prefix .. class, 0, 0, 'WITHSCORES')
+      if head[1] and (not best_order or tonumber(head[2]) < best_order) then
+        best, best_order = head[1], tonumber(head[2])
+      end
+    end
+  end
+  return best
+end

@@ -1,0 +1,20 @@
+#!lua
+-- Purpose: removes a bot at once; its profile is held until the bot's lease must be over, and no lease of it counts.
+-- KEYS: as in _moves.lua
+-- ARGV[1] id         bot id
+-- Replies: 'ok'
+-- Refusals: 'unknown' where the bot is not on the roster
+local id = ARGV[1]
+local entry = call('HGET', roster, id)
+if not entry then return 'unknown' end
+local bot = parse_bot(entry)
+event('killed', id, bot.profile ~= '-' and bot.profile or nil, bot.epoch, 'operator')
+if bot.phase ~= 'i' then
+  local p = get_profile(bot.profile)
+  p.lease = digits(math.max(tonumber(p.lease), math.ceil(tonumber(call('ZSCORE', due, id) or now))))
+  -- The epoch is used up, or the bot would come back through /bot/auth with its lease.
+  p.epoch, p.bot = next_epoch(p), '-'
+  settle(bot.profile, p, 'killed')
+end
+remove_bot(id, bot)
+return 'ok'

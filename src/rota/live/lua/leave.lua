@@ -1,0 +1,21 @@
+#!lua
+-- Purpose: a bot says that it has stopped and goes; its profile waits again, or is held back after a crash.
+-- KEYS: as in _moves.lua
+-- ARGV[1] id         bot id
+-- ARGV[2] digest     SHA-256 of the token, 32 bytes
+-- ARGV[3] reason     shutdown or crash
+-- Replies: 'ok'
+-- Refusals: 'unknown' where the token is not on the roster
+local id, digest, reason = ARGV[1], ARGV[2], ARGV[3]
+local entry = call('HGET', roster, id)
+if not entry or sub(entry, 1, DIGEST) ~= digest then return 'unknown' end
+local bot = parse_bot(entry)
+event('left', id, bot.profile ~= '-' and bot.profile or nil, bot.epoch, reason)
+if bot.phase ~= 'i' and reason == 'crash' then
+  local p = get_profile(bot.profile)
+  count_crash(p)
+  put_profile(bot.profile, p)
+end
+unbind(bot, reason)
+remove_bot(id, bot)
+return 'ok'

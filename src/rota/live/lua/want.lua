@@ -1,0 +1,53 @@
+#!lua
+-- Purpose: what clients want of profiles, taken over from the ledger; idempotent, and older than known is ignored.
+-- KEYS: as in _moves.lua
+-- ARGV[1] wishes     msgpack array, seven values each, at most 64 wishes: profile id, version, want (1 started,
+--                    0 stopped, d deleted), revision, priority, class, epoch (the highest that the ledger knows)
+-- Replies: number of wishes that were new
+-- Refusals: none; a version that is not newer than the known one is passed over
+local wishes = cmsgpack.unpack(ARGV[1])
+local applied = 0
+
+local function take_over(id, p)
+  if p.phase == 's' or p.phase == 'w' then
+    local bot = parse_bot(call('HGET', roster, p.bot))
+    local was = bot.phase
+    if p.want == '1' then
+      bot.revision = p.revision
+      put_profile(id, p)
+    else
+      bot.phase = 'x'
+      move_profile(id, p, 'x')
+      event('stopping', p.bot, id, p.epoch, p.want == 'd' and 'deleted' or 'client')
+    end
+    put_bot(p.bot, bot, was)
+  elseif p.phase == 'x' then
+    -- A stop that is on its way is always carried out; `settle` looks at the wish when it is confirmed.
+    put_profile(id, p)
+  else
+    settle(id, p, 'client')
+  end
+end
+
+for i = 1, #wishes, 7 do
+  local id, version, want, revision = wishes[i], wishes[i + 1], wishes[i + 2], wishes[i + 3]
+  local p = get_profile(id)
+  if not p or tonumber(p.version) < version then
+    local class = wishes[i + 5]
+    p = p or {bot = '-', epoch = '0', crashes = '0', since = '0', after = '0', lease = '0', class = class}
+    if p.class ~= class and p.phase == 'q' then
+      -- settle() puts it into its new class; the old one must be left under its old name
+      call('ZREM', waiting_prefix .. p.class, id)
+      if call('EXISTS', waiting_prefix .. p.class) == 0 then call('SREM', classes, p.class) end
+    end
+    p.version, p.want, p.revision, p.priority = digits(version), want, digits(revision), digits(wishes[i + 4])
+    p.class = class
+    -- The floor matters after a loss; while the profile is bound, live itself knows better.
+    if not p.phase or p.phase == 'q' or p.phase == 'h' or p.phase == 'o' then
+      p.epoch = digits(math.max(tonumber(p.epoch), wishes[i + 6]))
+    end
+    take_over(id, p)
+    applied = applied + 1
+  end
+end
+return applied

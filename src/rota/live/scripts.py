@@ -1,0 +1,190 @@
+"""Loads the Lua scripts, calls them, and turns what the store says into rota's errors; the only door to Redis.
+
+Scripts are assembled from `lua/_moves.lua` and the verb's own file. A store that forgot them (restart, promoted
+replica) is taught again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import structlog
+from redis import exceptions as redis_errors
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from rota.errors import InternalError, StoreError, UnavailableError
+from rota.live import keys
+
+VERBS = (
+    "auth",
+    "beat",
+    "drain",
+    "kill",
+    "leave",
+    "promote",
+    "pulse",
+    "reap",
+    "release",
+    "resolve",
+    "want",
+)
+OLDEST_REDIS = (7, 0)
+OLDEST_VALKEY = (7, 2)
+CONNECTIONS = 32
+
+_AWAY = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.BusyLoadingError,
+    redis_errors.ReadOnlyError,
+    redis_errors.OutOfMemoryError,
+    redis_errors.ClusterDownError,
+    redis_errors.MasterDownError,
+    OSError,
+    TimeoutError,
+)
+_AWAY_WORDS = ("MISCONF", "BUSY", "NOREPLICAS", "TRYAGAIN", "UNBLOCKED")
+
+Command = tuple[str | bytes | int | float, ...]
+
+log = structlog.get_logger(__name__)
+
+
+@cache
+def assembled() -> dict[str, str]:
+    """Verb → full source: the `#!lua` line, the shared prelude, then the verb's own lines."""
+    folder = files("rota.live") / "lua"
+    prelude = (folder / "_moves.lua").read_text(encoding="utf-8")
+    sources = {}
+    for verb in VERBS:
+        shebang, _, body = (folder / f"{verb}.lua").read_text(encoding="utf-8").partition("\n")
+        sources[verb] = f"{shebang}\n{prelude}\n{body}"
+    return sources
+
+
+@cache
+def _digests() -> dict[str, str]:
+    return {verb: hashlib.sha1(source.encode()).hexdigest() for verb, source in assembled().items()}  # noqa: S324 - Redis names scripts so
+
+
+class Live:
+    """A bounded pool of connections to the live store. Every call ends within `timeout` seconds."""
+
+    def __init__(self, url: str, *, timeout: float = 5) -> None:
+        """`url` is `redis://`, `rediss://` or `unix://`."""
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                timeout=timeout,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                # A pooled connection may have died with the store's last run: once more on a new one. Every script
+                # may run twice.
+                retry=Retry(NoBackoff(), 1),
+            )
+        except ValueError as error:
+            msg = f"ROTA_REDIS_URL is not a Redis address: {error}"
+            raise StoreError(msg) from None
+        self._redis: Redis = Redis.from_pool(pool)
+        self._keys: dict[str, list[str]] = {}
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        await self._redis.aclose()
+
+    async def check(self) -> None:
+        """Proves at start-up that the store answers and is new enough.
+
+        Raises:
+            StoreError: one line that says what to do.
+        """
+        try:
+            info: dict[str, Any] = await self._redis.info("server")
+        except redis_errors.AuthenticationError as error:
+            msg = f"Redis refuses the password in ROTA_REDIS_URL: {error}"
+            raise StoreError(msg) from None
+        except redis_errors.ResponseError as error:
+            msg = f"Redis refuses ROTA_REDIS_URL (user, password or database number?): {error}"
+            raise StoreError(msg) from None
+        except _AWAY as error:
+            msg = f"cannot reach Redis: {error}; is it running, and is ROTA_REDIS_URL right?"
+            raise StoreError(msg) from None
+        _refuse_old_store(info)
+
+    async def call(self, verb: str, fleet: str, *arguments: str | bytes | float) -> Any:
+        """Runs one verb's script on one fleet.
+
+        Raises:
+            UnavailableError: the store is away.
+        """
+        names = self._keys.get(fleet)
+        if names is None:
+            names = self._keys[fleet] = keys.script_keys(fleet)
+        async with store_errors():
+            try:
+                return await self._redis.execute_command("EVALSHA", _digests()[verb], len(names), *names, *arguments)
+            except redis_errors.NoScriptError:
+                return await self._redis.execute_command("EVAL", assembled()[verb], len(names), *names, *arguments)
+
+    async def read(self, *commands: Command) -> list[Any]:
+        """Plain reads in one round trip, as they come (bytes); not atomic.
+
+        Raises:
+            UnavailableError: the store is away.
+        """
+        return await self._read(commands, at_once=False)
+
+    async def read_at_once(self, *commands: Command) -> list[Any]:
+        """The same in one transaction: what is read was true at one moment."""
+        return await self._read(commands, at_once=True)
+
+    async def _read(self, commands: Sequence[Command], *, at_once: bool) -> list[Any]:
+        async with store_errors(), self._redis.pipeline(transaction=at_once) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return list(await pipe.execute())
+
+    async def trim_events(self, fleet: str, oldest: str) -> None:
+        """Drops the events before the stream id `oldest`."""
+        async with store_errors():
+            await self._redis.xtrim(keys.events(fleet), minid=oldest, approximate=True)
+
+
+@asynccontextmanager
+async def store_errors() -> AsyncIterator[None]:
+    """Turns what redis-py raises into UnavailableError (away, try later) or InternalError (a bug)."""
+    try:
+        yield
+    except _AWAY as error:
+        msg = "The live store does not answer at the moment: keep working while the lease lasts and try again."
+        log.warning("live store away", error=str(error))
+        raise UnavailableError(msg) from error
+    except redis_errors.ResponseError as error:
+        if str(error).startswith(_AWAY_WORDS):
+            log.warning("live store refuses", error=str(error))
+            raise UnavailableError from error
+        raise InternalError(f"live store: {error}") from error
+
+
+def _refuse_old_store(info: dict[str, Any]) -> None:
+    name, text, oldest = "Redis", str(info.get("redis_version", "0")), OLDEST_REDIS
+    if "valkey_version" in info:
+        name, text, oldest = "Valkey", str(info["valkey_version"]), OLDEST_VALKEY
+    version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    if version < oldest:
+        wanted = ".".join(map(str, oldest))
+        msg = f"{name} {text} is too old: rota needs Redis 7.0 or Valkey 7.2 at least ({name} {wanted} here)"
+        raise StoreError(msg)
+
+
+def pairs(flat: Any) -> Iterable[tuple[bytes, bytes]]:
+    """A hash as redis-py gives it: a dict, or a flat list under the older wire protocol."""
+    return flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)

@@ -1,0 +1,217 @@
+"""Bounded reads of live state for pages, REST, CLI and checks. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rota.live import keys
+from rota.live.entries import BOT_PHASES, PROFILE_PHASES, ProfileView, parse_profile_entry, parse_roster_entry
+from rota.live.scripts import Live, pairs
+from rota.protocol import deadline_after_ms
+
+STEP = 500
+"""Bots or profiles read in one round trip."""
+
+
+@dataclass(frozen=True)
+class BotView:
+    """One bot as people see it; `beat_age` is in seconds, `silent` means that its deadline has passed."""
+
+    id: str
+    server: str
+    instance: str
+    phase: str
+    draining: bool
+    quiet: bool
+    profile: str | None
+    epoch: int | None
+    revision: int | None
+    status: str
+    version: str
+    labels: dict[str, str]
+    joined_at: datetime
+    beat_age: float
+    silent: bool
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How many bots and profiles are in each phase, in words."""
+
+    bots: dict[str, int]
+    profiles: dict[str, int]
+
+    @property
+    def bots_total(self) -> int:
+        """Bots on the roster."""
+        return sum(self.bots.values())
+
+    @property
+    def free(self) -> int:
+        """Bots that work for nobody."""
+        return self.bots["idle"]
+
+    @property
+    def profiles_total(self) -> int:
+        """Profiles that are not deleted."""
+        return sum(self.profiles.values())
+
+
+async def totals(live: Live, fleet: str) -> Totals:
+    """The fleet's totals, in one read of its counters."""
+    (flat,) = await live.read(("HGETALL", keys.counts(fleet)))
+    counted = {name.decode(): int(number) for name, number in pairs(flat)}
+    return Totals(
+        bots={word: counted.get(f"b{letter}", 0) for letter, word in BOT_PHASES.items()},
+        profiles={word: counted.get(f"p{letter}", 0) for letter, word in PROFILE_PHASES.items() if letter != "d"},
+    )
+
+
+async def servers(live: Live, fleet: str) -> dict[str, int]:
+    """Hostname → number of its bots on the roster."""
+    (flat,) = await live.read(("HGETALL", keys.servers(fleet)))
+    found = ((name.decode(), int(number)) for name, number in pairs(flat))
+    return dict(sorted(found, key=lambda pair: natural(pair[0])))
+
+
+async def bots(live: Live, fleet: str, *, server: str, after: str = "", limit: int = 100, ttl: float) -> list[BotView]:
+    """At most `limit` bots of one server in natural order, behind the bot with id `after`."""
+    (members,) = await live.read(("SMEMBERS", keys.server(fleet, server)))
+    ids = sorted((member.decode() for member in members), key=natural)
+    if after:
+        ids = [id_ for id_ in ids if natural(id_) > natural(after)]
+    return await _views(live, fleet, ids[:limit], ttl)
+
+
+async def all_bots(live: Live, fleet: str, *, limit: int, ttl: float) -> list[BotView]:
+    """At most `limit` bots of the fleet, server by server."""
+    found: list[BotView] = []
+    for server in await servers(live, fleet):
+        if len(found) >= limit:
+            break
+        found += await bots(live, fleet, server=server, limit=limit - len(found), ttl=ttl)
+    return found
+
+
+async def page(
+    live: Live, fleet: str, *, server: str | None, phase: str | None, limit: int, after: str, ttl: float
+) -> tuple[list[BotView], str | None]:
+    """One page of a fleet's bots, server by server, and the id to go on behind (None at the end).
+
+    `server` and `phase` leave the others out; a server's bots are looked through in steps, so the work is bounded by
+    the bots that are passed over.
+    """
+    hosts = [server] if server is not None else list(await servers(live, fleet))
+    start = after.partition("/")[0]
+    found: list[BotView] = []
+    for host in hosts:
+        if start and natural(host) < natural(start):
+            continue
+        last = after if host == start else ""
+        while step := await bots(live, fleet, server=host, after=last, limit=STEP, ttl=ttl):
+            found += [view for view in step if phase is None or view.phase == phase]
+            last = step[-1].id
+            if len(found) > limit:
+                return found[:limit], found[limit - 1].id
+            if len(step) < STEP:
+                break
+    return found, None
+
+
+async def bot(live: Live, fleet: str, bot_id: str, *, ttl: float) -> BotView | None:
+    """One bot, or None where it is not on the roster."""
+    found = await _views(live, fleet, [bot_id], ttl)
+    return found[0] if found else None
+
+
+async def profiles(live: Live, fleet: str, ids: Sequence[str]) -> dict[str, ProfileView]:
+    """What live state knows of these profiles; unknown ones are left out."""
+    found: dict[str, ProfileView] = {}
+    for part in _batched(ids):
+        (entries,) = await live.read(("HMGET", keys.profiles(fleet), *part))
+        for id_, entry in zip(part, entries, strict=True):
+            if entry is not None:
+                found[id_] = parse_profile_entry(id_, entry)
+    return found
+
+
+async def waiting(live: Live, fleet: str, limit: int) -> list[ProfileView]:
+    """The first `limit` waiting profiles of all classes, in the order in which they will be served."""
+    (classes,) = await live.read(("SMEMBERS", keys.classes(fleet)))
+    if not classes:
+        return []
+    names = sorted(name.decode() for name in classes)
+    heads = await live.read(*(("ZRANGE", keys.waiting(fleet, name), 0, limit - 1, "WITHSCORES") for name in names))
+    ordered = sorted((score, id_) for head in heads for id_, score in _scored(head))
+    return await _profile_list(live, fleet, [id_ for _, id_ in ordered[:limit]])
+
+
+async def held(live: Live, fleet: str, limit: int) -> list[ProfileView]:
+    """The first `limit` held profiles, the one that ends first in front."""
+    (ids,) = await live.read(("ZRANGE", keys.held(fleet), 0, limit - 1))
+    return await _profile_list(live, fleet, [id_.decode() for id_ in ids])
+
+
+async def _profile_list(live: Live, fleet: str, ids: list[str]) -> list[ProfileView]:
+    found = await profiles(live, fleet, ids)
+    return [found[id_] for id_ in ids if id_ in found]
+
+
+async def _views(live: Live, fleet: str, ids: list[str], ttl: float) -> list[BotView]:
+    found: list[BotView] = []
+    now_ms = time.time() * 1000
+    for part in _batched(ids):
+        entries, details, deadlines = await live.read(
+            ("HMGET", keys.roster(fleet), *part),
+            ("HMGET", keys.details(fleet), *part),
+            ("ZMSCORE", keys.due(fleet), *part),
+        )
+        for id_, entry, detail, deadline in zip(part, entries, details, deadlines, strict=True):
+            # A bot may have gone between these reads.
+            if entry is not None and detail is not None and deadline is not None:
+                found.append(_view(id_, entry, detail, float(deadline) - now_ms, ttl))
+    return found
+
+
+def _view(id_: str, entry: bytes, detail: bytes, left_ms: float, ttl: float) -> BotView:
+    recorded, known = parse_roster_entry(entry), json.loads(detail)
+    server, _, instance = id_.partition("/")
+    return BotView(
+        id=id_,
+        server=server,
+        instance=instance,
+        phase=recorded.phase,
+        draining=recorded.flag == "d",
+        quiet=recorded.flag == "0",
+        profile=recorded.profile,
+        epoch=recorded.epoch or None,
+        revision=recorded.revision or None,
+        status=recorded.status,
+        version=known["version"],
+        labels=known["labels"],
+        joined_at=datetime.fromisoformat(known["joined"]).astimezone(UTC),
+        beat_age=max(0.0, (deadline_after_ms(ttl) - left_ms) / 1000),
+        silent=left_ms < 0,
+    )
+
+
+def _batched(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + STEP] for start in range(0, len(ids), STEP))
+
+
+def _scored(head: Any) -> Iterable[tuple[str, float]]:
+    """ZRANGE WITHSCORES: a list of pairs, or a flat list under the older wire protocol."""
+    if head and isinstance(head[0], list | tuple):
+        return ((id_.decode(), float(score)) for id_, score in head)
+    return ((id_.decode(), float(score)) for id_, score in zip(head[::2], head[1::2], strict=True))
+
+
+def natural(text: str) -> list[tuple[int, int | str]]:
+    """Sorts `web-2` before `web-10`."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text)]

@@ -1,0 +1,326 @@
+"""Random orders of everything that bots, clients, operators, time and the network do; checked after each step.
+
+Bots here keep the lease rule: a process stops its work when the model's clock reaches the end of its lease. Replies get
+lost, so rota may have done what a bot never hears of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from rota.errors import NotFoundError, SupersededError, UnknownBotError
+from rota.live import bots as live_bots
+from rota.live import liveness, profiles
+from rota.live.beats import Answer
+from rota.live.scripts import Live
+from rota.protocol import Working
+from tests.live.conftest import build
+from tests.live.driver import TTL, Driver
+from tests.live.invariants import check, read_everything
+
+SLOTS = [f"{server}/{instance}" for server in ("s1", "s2") for instance in "12"]
+PROFILES = ["prf_1", "prf_2"]
+LABELS = {"s1/1": {"kind": "site"}, "s2/1": {"kind": "site"}}
+slots = st.sampled_from(SLOTS)
+profile_ids = st.sampled_from(PROFILES)
+lost = st.sampled_from([False, False, False, True])
+
+
+@dataclass
+class Process:
+    """What one bot process knows; `lease_ends` is on the model's clock, in seconds."""
+
+    digest: bytes | None = None
+    work: Working | None = None
+    lease_ends: float = 0
+    granted: Working | None = None
+
+
+class Fleet(RuleBasedStateMachine):
+    valkey_url = ""
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.live = Live(self.valkey_url)
+        self.driver = Driver(self.live, f"m{uuid4().hex[:10]}")
+        self.processes: dict[str, Process] = {}
+        self.clock = 0.0
+        self.epochs: dict[str, int] = {}
+        self.revisions: dict[str, int] = dict.fromkeys(PROFILES, 1)
+        self.wanted: dict[str, str] = {}
+        self.run(build(self.live, self.driver.fleet))
+        for slot in SLOTS:
+            self.a_process_starts(slot, lost=False)
+        for profile in PROFILES:
+            self._want(profile, "started")
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    # What bots do
+
+    @rule(slot=slots, lost=lost)
+    def a_process_starts(self, slot: str, lost: bool) -> None:
+        """A supervisor starts a process in this slot; one that was there is gone before."""
+        process = self.processes[slot] = Process()
+        self._auth(slot, process, None, lost=lost)
+
+    @precondition(lambda self: any(process.granted for process in self.processes.values()))
+    @rule(data=st.data(), lost=lost)
+    def a_process_comes_back_with_its_lease(self, data: st.DataObject, lost: bool) -> None:
+        slot = data.draw(st.sampled_from([s for s, p in self.processes.items() if p.granted]))
+        process = self.processes[slot]
+        self._auth(slot, process, process.work, lost=lost)
+
+    @rule(slot=slots, accepting=st.sampled_from([True, True, True, False]), lost=lost)
+    def a_bot_beats(self, slot: str, accepting: bool, lost: bool) -> None:
+        self._beat(slot, accepting=accepting, lost=lost)
+
+    @rule(times=st.sampled_from([1, 1, 2, 5]))
+    def an_ordinary_minute_passes(self, times: int) -> None:
+        """Everybody beats, rota hears, the steward works: what most of a fleet's life is."""
+        for _ in range(times):
+            for slot in SLOTS:
+                self._beat(slot, accepting=True, lost=False)
+            self.the_web_pulses()
+            self.the_steward_works(limit=100)
+            self.time_passes(seconds=30, hearing=True)
+
+    @rule()
+    def everybody_beats(self) -> None:
+        for slot in SLOTS:
+            self._beat(slot, accepting=True, lost=False)
+
+    @rule(slot=slots)
+    def two_beats_of_one_bot_cross(self, slot: str) -> None:
+        """A retry overtakes its original, and both are answered in one batch."""
+        process = self.processes.get(slot)
+        if process is None or process.digest is None:
+            return
+
+        async def both() -> list[Answer]:
+            first = self.driver.beat(slot, process.work, digest=process.digest)
+            second = self.driver.beat(slot, process.work, digest=process.digest)
+            return list(await asyncio.gather(first, second))
+
+        sent = self.clock
+        first, second = self.run(both())
+        if first.code == "start" and second.code == "start":
+            assert first == second
+        self._obey(slot, process, second, sent)
+
+    @rule(slot=slots)
+    def a_bot_ends_its_work_by_itself(self, slot: str) -> None:
+        if slot in self.processes:
+            self.processes[slot].work = None
+
+    @rule(slot=slots, reason=st.sampled_from(["shutdown", "crash"]), lost=lost)
+    def a_bot_leaves(self, slot: str, reason: str, lost: bool) -> None:
+        process = self.processes.get(slot)
+        if process is None or process.digest is None:
+            return
+        process.work = None
+        with contextlib.suppress(UnknownBotError):
+            self.run(live_bots.leave(self.live, self.driver.fleet, slot, process.digest, reason))
+        if not lost:
+            del self.processes[slot]
+
+    @rule(slot=slots)
+    def a_process_dies_without_a_word(self, slot: str) -> None:
+        self.processes.pop(slot, None)
+
+    @rule(slot=slots, old=st.booleans())
+    def a_bot_pushes(self, slot: str, old: bool) -> None:
+        process = self.processes.get(slot)
+        if process is None or process.digest is None or process.granted is None:
+            return
+        work = process.granted if old or process.work is None else process.work
+        try:
+            profile, epoch = self.run(
+                live_bots.resolve(
+                    self.live,
+                    self.driver.fleet,
+                    slot,
+                    process.digest,
+                    ttl=TTL,
+                    profile=work.profile,
+                    epoch=work.epoch,
+                )
+            )
+        except (UnknownBotError, SupersededError):
+            return
+        assert epoch >= self.epochs[profile], "data was taken under an epoch older than one that was granted"
+
+    # What clients and operators do
+
+    @rule(profile=profile_ids, labelled=st.booleans(), priority=st.sampled_from([0, 0, 10, -3]))
+    def a_client_starts(self, profile: str, labelled: bool, priority: int) -> None:
+        if self.wanted.get(profile) != "deleted":
+            labels = {"kind": "site"} if labelled else {}
+            self._want(profile, "started", labels=labels, priority=priority)
+
+    @rule(profile=profile_ids, want=st.sampled_from(["stopped", "stopped", "stopped", "deleted"]))
+    def a_client_stops_or_deletes(self, profile: str, want: str) -> None:
+        if self.wanted.get(profile) not in (None, "deleted"):
+            self._want(profile, want)
+
+    @rule(profile=profile_ids)
+    def a_client_reconfigures(self, profile: str) -> None:
+        if self.wanted.get(profile) not in (None, "deleted"):
+            self.revisions[profile] += 1
+            self._want(profile, self.wanted[profile])
+
+    @rule(profile=profile_ids, want=st.sampled_from(["started", "stopped", "deleted"]))
+    def an_old_wish_arrives_late(self, profile: str, want: str) -> None:
+        known = self.driver.versions.get(profile, 0)
+        if known:
+            applied = self.run(self.driver.want(profile, want, version=known))
+            assert applied == 0
+
+    @rule(slot=slots)
+    def an_operator_kills(self, slot: str) -> None:
+        try:
+            self.run(live_bots.kill(self.live, self.driver.fleet, slot))
+        except NotFoundError:
+            return
+
+    @rule(slot=slots, draining=st.booleans())
+    def an_operator_drains(self, slot: str, draining: bool) -> None:
+        try:
+            self.run(live_bots.drain(self.live, self.driver.fleet, slot, draining=draining))
+        except NotFoundError:
+            return
+
+    @rule(profile=profile_ids)
+    def an_operator_releases(self, profile: str) -> None:
+        try:
+            self.run(profiles.release(self.live, self.driver.fleet, profile))
+        except NotFoundError:
+            return
+
+    # What time and the steward do
+
+    @rule(
+        seconds=st.sampled_from([0.5, 5, 12, 31, 45, 91, 100, 601]),
+        hearing=st.sampled_from([True, True, False]),
+    )
+    def time_passes(self, seconds: float, hearing: bool) -> None:
+        self.clock += seconds
+        self.run(self.driver.pass_time(seconds * 1000, hearing=hearing))
+        for process in self.processes.values():
+            if process.lease_ends <= self.clock:
+                process.work = None
+
+    @rule()
+    def the_web_pulses(self) -> None:
+        self.run(liveness.pulse(self.live, self.driver.fleet, "web", ttl=TTL))
+
+    @rule(limit=st.sampled_from([1, 2, 100]))
+    def the_steward_works(self, limit: int) -> None:
+        self.run(liveness.reap(self.live, self.driver.fleet, limit))
+        self.run(profiles.promote(self.live, self.driver.fleet, limit))
+
+    @rule(really=st.sampled_from([True, *[False] * 9]))
+    def the_store_is_restarted(self, really: bool) -> None:
+        """Rarely, because nothing is granted for one ttl after it."""
+        if really:
+            self.run(self.driver.forget_run())
+
+    # What must be true after each of them
+
+    @invariant()
+    def live_state_is_consistent(self) -> None:
+        if hasattr(self, "live"):
+            check(self.run(read_everything(self.live, self.driver.fleet)))
+
+    @invariant()
+    def nobody_shares_a_profile(self) -> None:
+        busy = [p.work.profile for p in getattr(self, "processes", {}).values() if p.work]
+        assert len(busy) == len(set(busy)), "two bots work on one profile"
+
+    def teardown(self) -> None:
+        if hasattr(self, "live"):
+            self.run(self.live.aclose())
+            self.loop.close()
+
+    def _auth(self, slot: str, process: Process, work: Working | None, *, lost: bool) -> None:
+        sent, digest = self.clock, os.urandom(32)
+        newcomer = live_bots.Newcomer(slot, digest, "1", LABELS.get(slot, {}), "::1")
+        restored = self.run(live_bots.auth(self.live, self.driver.fleet, newcomer, ttl=TTL, leased=work))
+        if lost:
+            return
+        process.digest = digest
+        if restored is None:
+            process.work = None
+        else:
+            assert work is not None
+            assert (restored.profile, restored.epoch) == (work.profile, work.epoch)
+            process.lease_ends = sent + TTL
+
+    def _beat(self, slot: str, *, accepting: bool, lost: bool) -> None:
+        process = self.processes.get(slot)
+        if process is None or process.digest is None:
+            return
+        sent = self.clock
+        told = self.run(self.driver.beat(slot, process.work, accepting=accepting, digest=process.digest))
+        if not lost:
+            self._obey(slot, process, told, sent)
+
+    def _obey(self, slot: str, process: Process, told: Answer, sent: float) -> None:
+        if told.code == "unknown":
+            return
+        process.lease_ends = sent + TTL
+        if told.code == "start":
+            assert process.work is None
+            process.work = Working(profile=told.profile, epoch=told.epoch, revision=told.revision)
+            process.granted = process.work
+            assert told.epoch >= self.epochs.get(told.profile, 0), "an epoch fell"
+            self.epochs[told.profile] = told.epoch
+        elif told.code == "reconfigure":
+            assert process.work is not None
+            process.work = process.work.model_copy(update={"revision": told.revision})
+        elif told.code in ("stop", "exit"):
+            process.work = None
+
+    def _want(self, profile: str, want: str, **changes: Any) -> None:
+        self.wanted[profile] = want
+        applied = self.run(self.driver.want(profile, want, revision=self.revisions[profile], **changes))
+        assert applied == 1
+
+
+def test_no_order_of_moves_breaks_an_invariant(valkey_url: str) -> None:
+    class Machine(Fleet):
+        pass
+
+    Machine.valkey_url = valkey_url
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=int(os.environ.get("ROTA_TEST_EXAMPLES", "40")),
+            stateful_step_count=80,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+pytestmark = pytest.mark.timeout(300)

@@ -1,0 +1,53 @@
+"""resolve: whose data it is, and under which epoch it is taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from rota.errors import InvalidRequestError, SupersededError, UnknownBotError
+from tests.live.driver import Driver
+
+
+async def test_data_belongs_to_the_current_assignment_by_default(driver: Driver) -> None:
+    work = await driver.working("s1/1")
+    assert await driver.resolve("s1/1") == (work.profile, work.epoch)
+
+
+async def test_the_last_flush_after_a_stop_is_taken(driver: Driver) -> None:
+    work = await driver.working("s1/1")
+    await driver.want("prf_1", "stopped")
+    await driver.beat("s1/1")
+    assert await driver.resolve("s1/1", work.profile, work.epoch) == (work.profile, work.epoch)
+
+
+async def test_an_older_epoch_is_superseded(driver: Driver) -> None:
+    work = await driver.working("s1/1")
+    await driver.auth("s1/1")
+    await driver.beat("s1/1")
+    with pytest.raises(SupersededError):
+        await driver.resolve("s1/1", work.profile, work.epoch)
+
+
+async def test_another_bots_assignment_is_not_ones_own(driver: Driver) -> None:
+    work = await driver.working("s1/1")
+    await driver.auth("s1/2")
+    with pytest.raises(SupersededError):
+        await driver.resolve("s1/2", work.profile, work.epoch)
+
+
+async def test_an_epoch_never_granted_is_invalid(driver: Driver) -> None:
+    work = await driver.working("s1/1")
+    with pytest.raises(InvalidRequestError):
+        await driver.resolve("s1/1", work.profile, work.epoch + 1)
+
+
+async def test_an_idle_bot_must_name_what_its_data_is_of(driver: Driver) -> None:
+    await driver.auth("s1/1")
+    with pytest.raises(InvalidRequestError):
+        await driver.resolve("s1/1")
+
+
+async def test_an_unknown_token_is_refused(driver: Driver) -> None:
+    driver.digests["s1/1"] = b"x" * 32
+    with pytest.raises(UnknownBotError):
+        await driver.resolve("s1/1")
