@@ -1,0 +1,93 @@
+"""Fleets and their policies: how often bots beat, and how long a lease lasts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from rota.errors import ConflictError, NotFoundError
+from rota.ledger import checks
+from rota.ledger.connection import Transaction
+from rota.ledger.tables import fleets
+
+MOST_FLEETS = 1000
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """One fleet; `interval` and `ttl` are seconds."""
+
+    name: str
+    interval: float
+    ttl: float
+    incarnation: str | None
+    recorded_to: str | None
+    created_at: datetime
+
+
+async def get(tx: Transaction, name: str) -> Fleet:
+    """One fleet.
+
+    Raises:
+        NotFoundError: there is none of that name.
+    """
+    row = (await tx.execute(select(fleets).where(fleets.c.name == name))).one_or_none()
+    if row is None:
+        raise NotFoundError(f"There is no fleet {name!r}.")
+    return Fleet(*row)
+
+
+async def all(tx: Transaction) -> list[Fleet]:
+    """Every fleet, by name."""
+    return [Fleet(*row) for row in await tx.execute(select(fleets).order_by(fleets.c.name).limit(MOST_FLEETS))]
+
+
+async def create(tx: Transaction, name: str, *, interval: float = 30, ttl: float = 90) -> Fleet:
+    """A new fleet.
+
+    Raises:
+        ConflictError: there is one of that name.
+        InvalidRequestError: the name or the policy makes no sense.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name):
+        raise checks.refuse("name", "must be 1 to 32 of a-z, 0-9 and -")
+    _check_policy(interval, ttl)
+    values = insert(fleets).values(name=name, interval=interval, ttl=ttl)
+    row = (await tx.execute(values.on_conflict_do_nothing().returning(fleets))).one_or_none()
+    if row is None:
+        raise ConflictError(f"There is a fleet named {name!r} already.")
+    return Fleet(*row)
+
+
+async def set_policy(tx: Transaction, name: str, *, interval: float | None = None, ttl: float | None = None) -> Fleet:
+    """Changes what is given and returns the fleet.
+
+    Raises:
+        InvalidRequestError: a ttl under two intervals, or a value out of range.
+    """
+    query = select(fleets).where(fleets.c.name == name).with_for_update()
+    row = (await tx.execute(query)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"There is no fleet {name!r}.")
+    new_interval = row.interval if interval is None else interval
+    new_ttl = row.ttl if ttl is None else ttl
+    _check_policy(new_interval, new_ttl)
+    values = update(fleets).where(fleets.c.name == name).values(interval=new_interval, ttl=new_ttl)
+    return Fleet(*(await tx.execute(values.returning(fleets))).one())
+
+
+async def set_incarnation(tx: Transaction, name: str, incarnation: str) -> None:
+    """Live state of this name now holds every wish; its event stream begins anew."""
+    new = update(fleets).where(fleets.c.name == name, fleets.c.incarnation.is_distinct_from(incarnation))
+    await tx.execute(new.values(incarnation=incarnation, recorded_to=None))
+
+
+def _check_policy(interval: float, ttl: float) -> None:
+    if not 0.5 <= interval <= 3600:  # noqa: PLR2004
+        raise checks.refuse("interval", "must be between 0.5 and 3600 seconds")
+    if not 2 * interval <= ttl <= 86_400:  # noqa: PLR2004
+        raise checks.refuse("ttl", "must be at least two intervals, and at most 86400 seconds")

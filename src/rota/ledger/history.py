@@ -1,0 +1,178 @@
+"""History: every move of live state, and from it who worked for whom, from when to when, and why it ended.
+
+Taking the same events again, or an older one after a newer one, leads to the same history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from rota.ledger.connection import Transaction
+from rota.ledger.page import Page, bounded, page_of
+from rota.ledger.tables import assignments, events, fleets
+
+_BEGINS = ("granted", "resumed")
+_ENDS = ("released", "left", "died", "killed", "replaced")
+
+
+@dataclass(frozen=True)
+class HistoryEvent:
+    """One move; `id` is the live stream's."""
+
+    id: str
+    at: datetime
+    kind: str
+    bot: str | None
+    profile: str | None
+    epoch: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class PastAssignment:
+    """Who worked for whom; `ended_at` is None while it lasts."""
+
+    profile: str
+    epoch: int
+    fleet: str
+    bot: str
+    server: str
+    started_at: datetime
+    confirmed_at: datetime | None
+    ended_at: datetime | None
+    reason: str | None
+
+
+async def record(tx: Transaction, fleet: str, found: Sequence[HistoryEvent], *, recorded_to: str) -> None:
+    """Takes events into history and notes how far the stream is recorded, all in this transaction."""
+    if found:
+        rows = [
+            {
+                "fleet": fleet,
+                "id": event.id,
+                "at": event.at,
+                "kind": event.kind,
+                "bot": event.bot,
+                "profile_id": event.profile,
+                "epoch": event.epoch,
+                "reason": event.reason,
+            }
+            for event in found
+        ]
+        await tx.execute(insert(events).on_conflict_do_nothing(), rows)
+        for event in found:
+            await _assign(tx, fleet, event)
+    await tx.execute(update(fleets).where(fleets.c.name == fleet).values(recorded_to=recorded_to))
+
+
+async def events_page(
+    tx: Transaction,
+    fleet: str,
+    *,
+    profile: str | None = None,
+    bot: str | None = None,
+    limit: int = 100,
+    after: str | None = None,
+) -> Page[HistoryEvent]:
+    """Events of a fleet, newest first; `after` is the `next` of the page before."""
+    limit = bounded(limit)
+    table = events.c
+    query = select(table.id, table.at, table.kind, table.bot, table.profile_id, table.epoch, table.reason)
+    query = query.where(table.fleet == fleet)
+    if profile is not None:
+        query = query.where(table.profile_id == profile)
+    if bot is not None:
+        query = query.where(table.bot == bot)
+    if after:
+        last = select(table.at).where(table.fleet == fleet, table.id == after).scalar_subquery()
+        query = query.where(or_(table.at < last, and_(table.at == last, table.id < after)))
+    rows = await tx.execute(query.order_by(table.at.desc(), table.id.desc()).limit(limit + 1))
+    return page_of([HistoryEvent(*row) for row in rows], limit, lambda event: event.id)
+
+
+async def assignments_page(
+    tx: Transaction,
+    *,
+    profile: str | None = None,
+    bot: str | None = None,
+    limit: int = 100,
+    after: str | None = None,
+) -> Page[PastAssignment]:
+    """Assignments of a profile or of a bot, newest first; `after` is the `next` of the page before."""
+    limit = bounded(limit)
+    table = assignments.c
+    query = select(
+        table.profile_id,
+        table.epoch,
+        table.fleet,
+        table.bot,
+        table.server,
+        table.started_at,
+        table.confirmed_at,
+        table.ended_at,
+        table.reason,
+    )
+    if profile is not None:
+        query = query.where(table.profile_id == profile)
+    if bot is not None:
+        query = query.where(table.bot == bot)
+    if after and after.isdigit():
+        query = query.where(table.epoch < int(after))
+    rows = await tx.execute(query.order_by(table.epoch.desc()).limit(limit + 1))
+    return page_of([PastAssignment(*row) for row in rows], limit, lambda item: item.epoch)
+
+
+async def _assign(tx: Transaction, fleet: str, event: HistoryEvent) -> None:
+    if event.profile is None or not event.epoch or event.bot is None:
+        return
+    if event.kind in _BEGINS:
+        await _begin(tx, fleet, event)
+    elif event.kind == "working":
+        await _change(tx, event, confirmed_at=func.coalesce(assignments.c.confirmed_at, event.at))
+    elif event.kind in _ENDS:
+        reason = f"{event.kind}: {event.reason}" if event.reason else event.kind
+        # The first end of an assignment counts; only a resumption that came later opens it again.
+        await _change(tx, event, only_open=True, ended_at=event.at, reason=reason)
+
+
+async def _begin(tx: Transaction, fleet: str, event: HistoryEvent) -> None:
+    bot = event.bot or ""
+    row = {
+        "profile_id": event.profile,
+        "epoch": event.epoch,
+        "fleet": fleet,
+        "bot": bot,
+        "server": bot.partition("/")[0],
+        "started_at": event.at,
+    }
+    statement = insert(assignments).values(row)
+    if event.kind == "granted":
+        statement = statement.on_conflict_do_nothing()
+    else:
+        reopened = assignments.c.ended_at < event.at
+        statement = statement.on_conflict_do_update(
+            index_elements=[assignments.c.profile_id, assignments.c.epoch],
+            set_={"ended_at": None, "reason": None, "bot": bot, "server": row["server"]},
+            where=reopened,
+        )
+    await tx.execute(statement)
+    older = update(assignments).where(
+        assignments.c.profile_id == event.profile,
+        assignments.c.epoch < event.epoch,
+        assignments.c.ended_at.is_(None),
+    )
+    ended_at = func.greatest(assignments.c.started_at, event.at)
+    await tx.execute(older.values(ended_at=ended_at, reason="superseded"))
+
+
+async def _change(tx: Transaction, event: HistoryEvent, *, only_open: bool = False, **values: Any) -> None:
+    changed = update(assignments).where(assignments.c.profile_id == event.profile, assignments.c.epoch == event.epoch)
+    if only_open:
+        changed = changed.where(assignments.c.ended_at.is_(None), assignments.c.started_at <= event.at)
+    await tx.execute(changed.values(**values))

@@ -1,0 +1,232 @@
+"""The one description of the ledger's schema; the migrations must lead to just this, and a test proves it.
+
+`docs/ledger.md` is written from the comments here.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _moment(name: str, comment: str, *, nullable: bool = False, now: bool = False) -> Column[object]:
+    default = func.now() if now else None
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default, comment=comment)
+
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Text, primary_key=True, comment="`acc_…`"),
+    Column("name", Text, nullable=False, unique=True, comment="for people"),
+    _moment("created_at", "when it was made", now=True),
+    comment="Whoever owns profiles: one per client.",
+)
+
+fleets = Table(
+    "fleets",
+    metadata,
+    Column("name", Text, primary_key=True, comment="`default`, or another"),
+    Column("interval", Double, nullable=False, comment="seconds between two heartbeats"),
+    Column("ttl", Double, nullable=False, comment="seconds that a lease lasts"),
+    Column("incarnation", Text, comment="the live state that every wish was applied to"),
+    Column("recorded_to", Text, comment="id of the last event that `events` holds"),
+    _moment("created_at", "when it was made", now=True),
+    comment="Bots, servers and profiles that share one queue and one policy.",
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True, comment="`key_…`"),
+    Column("digest", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the secret"),
+    Column("label", Text, nullable=False, comment="for people"),
+    Column("role", Text, nullable=False, comment="operator or client"),
+    Column("account_id", ForeignKey("accounts.id"), comment="whose profiles a client's key may see"),
+    _moment("created_at", "when it was made", now=True),
+    _moment("expires_at", "from when on it is refused", nullable=True),
+    _moment("revoked_at", "when it was revoked", nullable=True),
+    comment="Keys for REST, the command line and signing in.",
+)
+
+enrolment_keys = Table(
+    "enrolment_keys",
+    metadata,
+    Column("id", Text, primary_key=True, comment="`enk_…`"),
+    Column("digest", LargeBinary, nullable=False, unique=True, comment="SHA-256 of the secret"),
+    Column("fleet", ForeignKey("fleets.name"), nullable=False, comment="where its bots come in"),
+    Column("label", Text, nullable=False, comment="for people"),
+    _moment("created_at", "when it was made", now=True),
+    _moment("expires_at", "from when on it is refused", nullable=True),
+    _moment("revoked_at", "when it was revoked", nullable=True),
+    comment="Keys with which bots introduce themselves at /bot/auth.",
+)
+
+servers = Table(
+    "servers",
+    metadata,
+    Column("id", Text, primary_key=True, comment="`srv_…`"),
+    Column("fleet", ForeignKey("fleets.name"), nullable=False, comment="whose bots it may run"),
+    Column("hostname", Text, nullable=False, comment="exact, or a pattern with `*`"),
+    Column("expected_bots", Integer, nullable=False, comment="how many bots each such host should run"),
+    Column("labels", JSONB, nullable=False, comment="labels that all its bots bear"),
+    _moment("created_at", "when it was listed", now=True),
+    UniqueConstraint("fleet", "hostname"),
+    comment="Machines that may run bots.",
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("id", Text, primary_key=True, comment="`prf_…`"),
+    Column("fleet", ForeignKey("fleets.name"), nullable=False, comment="whose bots work for it"),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False, comment="whose it is"),
+    Column("name", Text, nullable=False, comment="for people"),
+    Column("wanted", Boolean, nullable=False, comment="the client pressed Start"),
+    Column("revision", Integer, nullable=False, comment="newest revision of the configuration"),
+    Column("version", BigInteger, nullable=False, comment="rises with every change; live ignores older ones"),
+    Column("priority", Integer, nullable=False, comment="-100 … 100; higher is served first"),
+    Column("labels", JSONB, nullable=False, comment="labels that a bot must bear"),
+    _moment("created_at", "when it was made", now=True),
+    _moment("updated_at", "when it was last changed", now=True),
+    _moment("deleted_at", "when it was deleted; kept for history", nullable=True),
+    Index(None, "fleet", "id"),
+    Index(None, "account_id", "id"),
+    comment="What clients want to have worked on.",
+)
+
+profile_revisions = Table(
+    "profile_revisions",
+    metadata,
+    Column("profile_id", ForeignKey("profiles.id"), primary_key=True, comment="of which profile"),
+    Column("revision", Integer, primary_key=True, comment="1, 2, 3 …"),
+    Column("config", JSONB, nullable=False, comment="what the bot gets"),
+    _moment("created_at", "when it was made", now=True),
+    comment="Every configuration that a profile ever had.",
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="order of arrival"),
+    Column("fleet", Text, nullable=False, comment="whose live state is concerned"),
+    Column("profile_id", Text, nullable=False, comment="which profile changed"),
+    _moment("created_at", "when it changed", now=True),
+    Index(None, "fleet", "id"),
+    comment="Profiles whose current wish may not have reached live state yet.",
+)
+
+fences = Table(
+    "fences",
+    metadata,
+    Column("profile_id", Text, primary_key=True, comment="of which profile"),
+    Column("epoch", BigInteger, nullable=False, comment="highest epoch handed out; older data is refused"),
+    comment="The fencing token of each profile, apart from it so that locks do not meet those of clients' changes.",
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("profile_id", Text, primary_key=True, comment="which profile"),
+    Column("epoch", BigInteger, primary_key=True, comment="under which epoch"),
+    Column("fleet", Text, nullable=False, comment="in which fleet"),
+    Column("bot", Text, nullable=False, comment="which bot"),
+    Column("server", Text, nullable=False, comment="on which host"),
+    _moment("started_at", "when it was granted"),
+    _moment("confirmed_at", "when the bot first said that it works", nullable=True),
+    _moment("ended_at", "when it ended", nullable=True),
+    Column("reason", Text, comment="why it ended: released, left, died, killed, replaced, superseded"),
+    Index(None, "bot", "started_at"),
+    Index("ix_assignments_open", "profile_id", postgresql_where=text("ended_at IS NULL")),
+    comment="Who worked for whom, from when to when.",
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("fleet", Text, primary_key=True, comment="in which fleet"),
+    Column("id", Text, primary_key=True, comment="id in the live stream, `<ms>-<n>`"),
+    _moment("at", "when"),
+    Column("kind", Text, nullable=False, comment="what happened; see docs/states.md"),
+    Column("bot", Text, comment="to which bot"),
+    Column("profile_id", Text, comment="to which profile"),
+    Column("epoch", BigInteger, comment="under which epoch"),
+    Column("reason", Text, comment="why"),
+    Index(None, "fleet", "at", "id"),
+    Index(None, "profile_id", "at"),
+    Index(None, "bot", "at"),
+    comment="Every move of live state.",
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("profile_id", Text, primary_key=True, comment="of which profile"),
+    Column("epoch", BigInteger, primary_key=True, comment="under which epoch"),
+    Column("batch", BigInteger, primary_key=True, comment="the bot's number of it"),
+    Column("bot", Text, nullable=False, comment="who pushed it"),
+    Column("count", Integer, nullable=False, comment="how many records it held"),
+    _moment("received_at", "when it was committed", now=True),
+    comment="Which batches were taken, so that the same one again has no effect.",
+)
+
+records = Table(
+    "records",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True, comment="order of arrival"),
+    Column("profile_id", Text, nullable=False, comment="of which profile"),
+    Column("epoch", BigInteger, nullable=False, comment="under which epoch"),
+    Column("batch", BigInteger, nullable=False, comment="in which batch"),
+    Column("position", Integer, nullable=False, comment="where in the batch, from 0"),
+    Column("bot", Text, nullable=False, comment="who pushed it"),
+    Column("kind", Text, nullable=False, comment="the bot's word for what it is"),
+    _moment("at", "when it happened, as the bot says"),
+    _moment("received_at", "when it arrived"),
+    Column("data", JSONB, comment="the record itself"),
+    Index(None, "profile_id", "id"),
+    comment="What bots pushed.",
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True, comment="what it is for"),
+    Column("value", Text, nullable=False, comment="the secret"),
+    _moment("created_at", "when it was made", now=True),
+    comment="What this installation signs with.",
+)
+
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of the link's token"),
+    _moment("expires_at", "from when on it is refused"),
+    _moment("used_at", "when it was used", nullable=True),
+    comment="One-time links for signing in.",
+)

@@ -1,0 +1,25 @@
+"""A migrated database of its own for every test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from rota.ledger import accounts, profiles
+from rota.ledger.connection import Ledger
+from rota.ledger.profiles import Profile
+
+
+@pytest.fixture
+async def ledger(migrated_database_url: str) -> AsyncIterator[Ledger]:
+    opened = Ledger(migrated_database_url)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def profile(ledger: Ledger) -> Profile:
+    async with ledger.begin() as tx:
+        owner = await accounts.default(tx)
+        return await profiles.create(tx, account=owner.id, name="acme", config={"url": "https://example.com"})

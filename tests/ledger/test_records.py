@@ -1,0 +1,119 @@
+"""Records: once per batch, never under an old epoch, and what cannot be kept is named."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from rota.errors import InvalidRequestError, SupersededError
+from rota.ledger import fences, records
+from rota.ledger.connection import Ledger
+from rota.ledger.profiles import Profile
+from rota.ledger.records import Pushed
+
+NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
+
+
+async def push(ledger: Ledger, profile: str, epoch: int, batch: int, *data: Any) -> Pushed:
+    async with ledger.begin() as tx:
+        return await records.push(
+            tx,
+            profile=profile,
+            epoch=epoch,
+            batch=batch,
+            bot="s1/1",
+            received_at=NOW,
+            records=[("check", NOW, item) for item in data],
+        )
+
+
+async def fence(ledger: Ledger, profile: str, epoch: int) -> None:
+    async with ledger.begin() as tx:
+        await fences.raise_to(tx, [(profile, epoch)])
+
+
+async def test_a_batch_is_stored_in_order(ledger: Ledger, profile: Profile) -> None:
+    await fence(ledger, profile.id, 10)
+    assert await push(ledger, profile.id, 10, 1, {"a": 1}, [1, "zwei"], None) == Pushed(3, duplicate=False)
+    async with ledger.begin() as tx:
+        page = await records.page(tx, profile.id)
+        assert await records.count(tx) == 3
+        assert [item.data for item in await records.newest(tx, profile.id, 1)] == [None]
+    assert [item.data for item in page.items] == [{"a": 1}, [1, "zwei"], None]
+    assert [item.position for item in page.items] == [0, 1, 2]
+
+
+async def test_the_same_batch_again_stores_nothing(ledger: Ledger, profile: Profile) -> None:
+    await fence(ledger, profile.id, 10)
+    await push(ledger, profile.id, 10, 1, 1)
+    assert await push(ledger, profile.id, 10, 1, 1, 2) == Pushed(0, duplicate=True)
+    async with ledger.begin() as tx:
+        assert len((await records.page(tx, profile.id)).items) == 1
+
+
+async def test_the_same_batch_at_the_same_time_is_stored_once(ledger: Ledger, profile: Profile) -> None:
+    await fence(ledger, profile.id, 10)
+    told = await asyncio.gather(*(push(ledger, profile.id, 10, 1, 1, 2) for _ in range(6)))
+    assert sum(item.accepted for item in told) == 2
+    assert sum(item.duplicate for item in told) == 5
+
+
+async def test_data_under_an_older_epoch_is_superseded(ledger: Ledger, profile: Profile) -> None:
+    await fence(ledger, profile.id, 10)
+    await fence(ledger, profile.id, 11)
+    with pytest.raises(SupersededError):
+        await push(ledger, profile.id, 10, 1, 1)
+
+
+async def test_an_epoch_that_was_never_handed_out_is_refused(ledger: Ledger, profile: Profile) -> None:
+    with pytest.raises(InvalidRequestError):
+        await push(ledger, profile.id, 10, 1, 1)
+    await fence(ledger, profile.id, 10)
+    with pytest.raises(InvalidRequestError):
+        await push(ledger, profile.id, 11, 1, 1)
+
+
+async def test_a_new_grant_waits_for_a_push_that_passed_the_fence(ledger: Ledger, profile: Profile) -> None:
+    """The check and the commit cannot be separated by a new grant."""
+    await fence(ledger, profile.id, 10)
+    async with ledger.begin() as tx:
+        await records.push(
+            tx, profile=profile.id, epoch=10, batch=1, bot="s1/1", received_at=NOW, records=[("check", NOW, 1)]
+        )
+        raising = asyncio.create_task(fence(ledger, profile.id, 11))
+        done, _ = await asyncio.wait([raising], timeout=0.3)
+        assert not done, "the fence was raised between the check and the commit"
+    await raising
+    with pytest.raises(SupersededError):
+        await push(ledger, profile.id, 10, 2, 1)
+
+
+async def test_a_push_waits_for_a_grant_that_is_being_fenced(ledger: Ledger, profile: Profile) -> None:
+    await fence(ledger, profile.id, 10)
+    async with ledger.begin() as tx:
+        await fences.raise_to(tx, [(profile.id, 11)])
+        pushing = asyncio.create_task(push(ledger, profile.id, 10, 1, 1))
+        done, _ = await asyncio.wait([pushing], timeout=0.3)
+        assert not done
+    with pytest.raises(SupersededError):
+        await pushing
+
+
+@pytest.mark.parametrize("data", ["\x00", {"a\x00": 1}, ["ok", {"deep": ["\ud800"]}]])
+async def test_a_record_that_cannot_be_kept_is_named_and_nothing_is_stored(
+    ledger: Ledger, profile: Profile, data: Any
+) -> None:
+    await fence(ledger, profile.id, 10)
+    with pytest.raises(InvalidRequestError, match=r"records\.1\.data"):
+        await push(ledger, profile.id, 10, 1, "fine", data)
+    assert await push(ledger, profile.id, 10, 1, "fine") == Pushed(1, duplicate=False)
+
+
+async def test_numbers_of_any_size_are_kept_or_refused_but_never_lost(ledger: Ledger, profile: Profile) -> None:
+    await fence(ledger, profile.id, 10)
+    assert (await push(ledger, profile.id, 10, 1, 10**400, -1.5e300)).accepted == 2
+    with pytest.raises(InvalidRequestError):
+        await push(ledger, profile.id, 10, 2, 10**140_000)
