@@ -1,0 +1,109 @@
+"""Duty `inspect`, on demand: what is not as it should be in a fleet. Behind `rota check` and the REST check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rota.ledger import fleets, servers
+from rota.ledger.connection import Ledger
+from rota.ledger.fleets import Fleet
+from rota.ledger.servers import Server
+from rota.live import audit, snapshot
+from rota.live.scripts import Live
+
+MOST_FINDINGS = 200
+WAITING_TOO_LONG = 2.0
+"""Waiting for more than this many ttl is too long."""
+WAITING_LOOKED_AT = 1000
+PULSE_TOO_OLD = 10.0
+"""Seconds without a pulse of a web worker after which nobody hears."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: its kind, what it concerns, and a sentence for people."""
+
+    kind: str
+    subject: str
+    message: str
+
+
+async def inspect(ledger: Ledger, live: Live, fleet: str) -> list[Finding]:
+    """At most 200 findings; an empty list means that all is well.
+
+    Raises:
+        NotFoundError: there is no such fleet.
+        UnavailableError: a store is away.
+    """
+    async with ledger.begin() as tx:
+        policy = await fleets.get(tx, fleet)
+        listed = await servers.all_of(tx, fleet)
+    actual = await snapshot.servers(live, fleet)
+    found = [
+        *await _live_state(live, policy),
+        *await _dead_bots(live, policy),
+        *_bot_numbers(listed, actual),
+        *await _waiting(live, policy),
+        *await _broken(live, fleet),
+    ]
+    return found[:MOST_FINDINGS]
+
+
+def expected_servers(listed: Sequence[Server], actual: Mapping[str, int]) -> dict[str, int | None]:
+    """Hostname → bots that it should run, for listed hosts and for hosts with bots, which patterns may cover.
+
+    None: nothing lists the host any more.
+    """
+    expected: dict[str, int | None] = {
+        server.hostname: server.expected_bots for server in listed if not server.is_pattern
+    }
+    patterns = sorted((server for server in listed if server.is_pattern), key=lambda server: -len(server.hostname))
+    for host in actual:
+        if host not in expected:
+            fitting = (server.expected_bots for server in patterns if server.matches(host))
+            expected[host] = next(fitting, None)
+    return {host: expected[host] for host in sorted(expected, key=snapshot.natural)}
+
+
+async def _live_state(live: Live, policy: Fleet) -> list[Finding]:
+    state = await audit.pulse(live, policy.name)
+    if not state.built:
+        return [Finding("not_built", policy.name, "live state is not built from the ledger: is the steward running?")]
+    if state.pulse_age > PULSE_TOO_OLD:
+        message = f"no web worker has been heard for {state.pulse_age:.0f} s: nobody is declared dead meanwhile"
+        return [Finding("deaf", policy.name, message)]
+    return []
+
+
+async def _dead_bots(live: Live, policy: Fleet) -> list[Finding]:
+    overdue = await audit.overdue(live, policy.name, MOST_FINDINGS)
+    return [
+        Finding("dead_bot", bot, f"bot {bot} is silent; its deadline passed {late:.0f} s ago") for bot, late in overdue
+    ]
+
+
+def _bot_numbers(listed: Sequence[Server], actual: Mapping[str, int]) -> Iterable[Finding]:
+    for host, expected in expected_servers(listed, actual).items():
+        there = actual.get(host, 0)
+        if expected is None:
+            yield Finding("unlisted_server", host, f"server {host} runs {there} bots and is not listed")
+        elif there < expected:
+            yield Finding("too_few_bots", host, f"server {host} runs {there} of {expected} bots")
+        elif there > expected:
+            yield Finding("too_many_bots", host, f"server {host} runs {there} bots, {expected} are expected")
+
+
+async def _waiting(live: Live, policy: Fleet) -> list[Finding]:
+    found, now = [], datetime.now(UTC)
+    for profile in await snapshot.waiting(live, policy.name, WAITING_LOOKED_AT):
+        waited = (now - profile.since).total_seconds() if profile.since else 0.0
+        if waited > WAITING_TOO_LONG * policy.ttl:
+            found.append(Finding("waiting_too_long", profile.id, f"profile {profile.id} waits since {waited:.0f} s"))
+    return found
+
+
+async def _broken(live: Live, fleet: str) -> list[Finding]:
+    broken = await audit.broken_invariants(live, fleet, MOST_FINDINGS)
+    return [Finding("broken_invariant", item.subject, item.message) for item in broken]
