@@ -1,0 +1,308 @@
+"""A bot's conversation with rota, from auth to leave: it says what is, hears what should be, and sees to it.
+
+One task runs it; everything that happens elsewhere (work that ends, a token that died, a signal) rings the
+bell, and the next heartbeat tells it. Work begins only in answer to a heartbeat that was just sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Literal
+
+from rota.errors import (
+    InvalidKeyError,
+    InvalidRequestError,
+    ProblemError,
+    ServerNotAllowedError,
+    SettingsError,
+    SupersededError,
+    UnknownBotError,
+)
+from rota.protocol import Assignment, HeartbeatReply, HeartbeatRequest, Instruction, LeaveRequest
+from rota.sdk.job import Desk
+from rota.sdk.lease import Lease, end_process, now
+from rota.sdk.pace import LONGEST_RESTART, Restarts, beat_delay, restart_delay, retry_cap, retry_delay
+from rota.sdk.push import Outbox, Outboxes
+from rota.sdk.session import Session
+from rota.sdk.shift import FLUSH_SECONDS, Shift, Work
+from rota.sdk.waiting import Bell
+
+log = logging.getLogger("rota.bot")
+
+LEAVE_SECONDS = 5.0
+"""How long a bot tries to say that it goes."""
+CANCEL_SECONDS = 5.0
+"""How long cancelled work may take to end when the bot goes."""
+
+
+class Duty:
+    """One bot on duty; made on the loop that `serve` runs on."""
+
+    def __init__(self, session: Session, work: Work, *, grace: float, last_resort: bool) -> None:
+        self._session = session
+        self._work = work
+        self._grace = grace
+        self._last_resort = last_resort
+        self._bell = Bell()
+        self._outboxes = Outboxes(session, self._bell, superseded=self._on_superseded)
+        self._shift: Shift | None = None
+        self._restarts = Restarts()
+        self._leaving = False
+        self._grace_over = False
+        self._news = False
+        """Something has changed since the last heartbeat was written."""
+        self._may_hurry = True
+        """News need not wait: rota answered the last call."""
+        self._failures = 0
+        self._interval = 0.0
+        self._entered_at: float | None = None
+        """When this bot entered the roster, as long as it has not left it by itself."""
+        self._evictions = 0
+        self._auth_at = 0.0
+
+    async def serve(self) -> None:
+        """Is on duty until `leave` is called or rota says `exit`.
+
+        Raises:
+            InvalidKeyError: the enrolment key is unknown, expired or revoked.
+            ServerNotAllowedError: the hostname is not on the list.
+            SettingsError: rota does not take this bot's instance, labels or version.
+        """
+        grace = 0.0
+        try:
+            while not self._is_done():
+                await self._pause(await self._exchange())
+                await self._see_to_shift()
+        except (InvalidKeyError, ServerNotAllowedError, SettingsError):
+            grace = self._grace
+            raise
+        finally:
+            await self._end(grace)
+
+    def leave(self) -> None:
+        """Goes after the grace; called again, at once. From any thread."""
+        self._bell.call(self._leave_or_hurry)
+
+    def check_lease(self) -> None:
+        """Heeds the lease in this moment, before anything else: for a process that was just continued."""
+        if self._shift is not None:
+            self._shift.check_lease()
+
+    # ---- the beat
+
+    async def _exchange(self) -> float:
+        """Enters the roster if need be, and beats once; the seconds until the next time."""
+        self._may_hurry = True
+        try:
+            if self._session.token is None:
+                if delay := self._auth_in():
+                    self._may_hurry = False
+                    return delay
+                await self._auth()
+            delay = await self._beat()
+        except (InvalidKeyError, ServerNotAllowedError):
+            raise
+        except UnknownBotError:
+            self._session.forget(self._session.token)
+            return 0.0
+        except ProblemError as error:
+            return self._on_failure(error)
+        if self._failures:
+            log.info("rota answers again")
+        self._failures = 0
+        return delay
+
+    async def _auth(self) -> None:
+        shift = self._shift_at_work()
+        try:
+            reply, sent_at = await self._session.auth(shift.leased_working if shift else None)
+        except InvalidRequestError as error:
+            if shift is not None:
+                raise
+            wrong = "; ".join(f"{field.field}: {field.message}" for field in error.fields) or error.detail
+            raise SettingsError(f"rota does not take this bot's description: {wrong}") from None
+        self._entered_at = now()
+        self._interval = reply.interval
+        self._bell.ring()
+        log.info("on the roster as %s", reply.bot)
+        if shift is None:
+            return
+        if shift.is_for(reply.assignment):
+            shift.renew(Lease(sent_at, reply.ttl))
+        else:
+            shift.revoke("rota has not given its assignment back")
+
+    async def _beat(self) -> float:
+        self._news = False
+        shift = self._shift_at_work()
+        request = HeartbeatRequest(
+            working=shift.working if shift else None,
+            status=shift.status if shift else "",
+            accepting=not self._leaving,
+        )
+        reply, sent_at = await self._session.heartbeat(request)
+        self._interval = reply.interval
+        self._obey(reply, Lease(sent_at, reply.ttl), shift)
+        return beat_delay(reply.interval, reply.ttl)
+
+    def _obey(self, reply: HeartbeatReply, lease: Lease, shift: Shift | None) -> None:
+        """Does what rota says; `shift` is what this beat reported."""
+        if reply.instruction is Instruction.EXIT:
+            log.info("rota says exit")
+            self._leaving = True
+        if shift is None:
+            if reply.instruction is Instruction.START:
+                self._start(reply.assignment, lease)
+            return
+        match reply.instruction:
+            case Instruction.CONTINUE:
+                shift.renew(lease)
+            case Instruction.RECONFIGURE:
+                shift.renew(lease)
+                self._reconfigure(reply.assignment, shift)
+            case Instruction.STOP if shift.is_for(reply.assignment):
+                shift.renew(lease)
+                shift.stop("rota says so")
+            case _:
+                shift.revoke(f"rota says {reply.instruction} and knows nothing of it")
+
+    def _start(self, assignment: Assignment | None, lease: Lease) -> None:
+        if self._leaving or assignment is None or self._restarts.left(assignment.profile):
+            return
+        if self._shift is not None:
+            return  # it was over only when this beat had begun, and has to be seen to first
+        if now() >= lease.stop_at:
+            self._news = True  # this process was held up for so long that the answer is stale: ask again
+            return
+        outbox = self._outboxes.open(assignment.profile, assignment.epoch)
+        desk = Desk(assignment, outbox, self._bell)
+        self._shift = Shift(self._work, desk, lease, grace=self._grace, last_resort=self._last_resort)
+        log.info("profile %s: start, epoch %d", assignment.profile, assignment.epoch)
+        self._shift.begin()
+        self._news = True
+
+    def _reconfigure(self, assignment: Assignment | None, shift: Shift) -> None:
+        if assignment is not None and assignment.config is not None and shift.is_for(assignment):
+            log.info("profile %s: revision %d", assignment.profile, assignment.revision)
+            shift.reconfigure(assignment)
+            self._news = True
+
+    # ---- what goes wrong
+
+    def _auth_in(self) -> float:
+        """Seconds until this bot may enter the roster again; more each time that it is evicted soon after."""
+        if self._entered_at is not None:
+            soon = now() - self._entered_at < 2 * self._interval
+            self._evictions = self._evictions + 1 if soon else 1
+            self._entered_at = None
+            if self._evictions > 1:
+                log.warning("rota has forgotten this bot again: is another process in the same slot (instance)?")
+                longest = retry_cap(self._session.ttl) if self._shift_at_work() else LONGEST_RESTART
+                self._auth_at = now() + min(longest, restart_delay(self._evictions - 1))
+        return max(0.0, self._auth_at - now())
+
+    def _on_failure(self, error: ProblemError) -> float:
+        log.warning("rota does not answer as it should (%s): %s", error.code, error.detail)
+        self._may_hurry = False
+        self._failures += 1
+        if isinstance(error, SupersededError) and self._shift is not None:
+            self._shift.revoke("its profile has a newer owner")
+        return retry_delay(self._failures, error.retry_after, self._session.ttl)
+
+    def _on_superseded(self, outbox: Outbox) -> None:
+        if self._shift is not None and self._shift.outbox is outbox:
+            self._shift.revoke("its profile has a newer owner")
+
+    # ---- what comes in between
+
+    def _shift_at_work(self) -> Shift | None:
+        return None if self._shift is None or self._shift.over else self._shift
+
+    def _is_done(self) -> bool:
+        return self._leaving and (self._grace_over or self._shift_at_work() is None)
+
+    def _must_speak(self) -> bool:
+        if self._is_done():
+            return True
+        shift_over = self._shift is not None and self._shift.over
+        return self._may_hurry and (self._news or shift_over or self._session.token is None)
+
+    async def _pause(self, seconds: float) -> None:
+        held_back = self._restarts.next_in() if self._may_hurry else 0.0
+        await self._bell.until(self._must_speak, min(seconds, held_back or seconds))
+
+    async def _see_to_shift(self) -> None:
+        """Puts a shift that is over away, and reports it if it crashed."""
+        shift = self._shift
+        if shift is None or not shift.over:
+            return
+        self._shift = None
+        if shift.crashed:
+            await self._report_crash(shift)
+        elif shift.asked:
+            self._restarts.ended()
+        else:
+            delay = self._restarts.returned(shift.job.profile, shift.lasted)
+            log.info("profile %s: the work function came back; again in %.0f s", shift.job.profile, delay)
+
+    async def _report_crash(self, shift: Shift) -> None:
+        await self._leave("crash", f"{type(shift.error).__name__}: {shift.error}")
+        delay = self._restarts.crashed(shift.lasted)
+        await self._bell.until(lambda: self._leaving, delay)
+
+    # ---- the end
+
+    def _leave_or_hurry(self) -> None:
+        if self._leaving:
+            self._let_go()
+            return
+        self._leaving = self._news = True
+        if self._shift is not None:
+            self._shift.stop("the bot leaves")
+            asyncio.get_running_loop().call_later(self._grace, self._let_go)
+        self._bell.ring()
+
+    def _let_go(self) -> None:
+        self._grace_over = True
+        self._bell.ring()
+
+    async def _end(self, grace: float) -> None:
+        stopped = await self._end_shift(grace)
+        await self._outboxes.close(FLUSH_SECONDS if stopped else 0)
+        if stopped:
+            await self._leave("shutdown")
+        await self._session.close()
+
+    async def _end_shift(self, grace: float) -> bool:
+        """Ends the work; whether it has really ended."""
+        shift = self._shift_at_work()
+        if shift is None:
+            return True
+        shift.stop("the bot leaves")
+        await self._bell.until(lambda: shift.finished, grace)
+        shift.cancel("the bot leaves")
+        if await self._bell.until(lambda: shift.finished, CANCEL_SECONDS):
+            return True
+        reason = f"profile {shift.job.profile}: the work goes on although the bot leaves"
+        if self._last_resort:
+            end_process(shift.lease, reason)
+        log.critical("%s, and the process may not be ended", reason)
+        return False
+
+    async def _leave(self, reason: Literal["shutdown", "crash"], detail: str = "") -> None:
+        """Says that this bot has stopped and goes; not for long, because its silence will say so, too."""
+        token, tries = self._session.token, 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                while self._session.token is not None:
+                    try:
+                        await self._session.leave(LeaveRequest(reason=reason, detail=detail))
+                    except (UnknownBotError, InvalidRequestError):
+                        break
+                    except ProblemError as error:
+                        tries += 1
+                        await asyncio.sleep(retry_delay(tries, error.retry_after, self._session.ttl))
+        self._session.forget(token)
+        self._entered_at = None

@@ -1,0 +1,127 @@
+"""What a work function gets: whom it works for, with which configuration, and how to tell what it finds.
+
+Every method may be called on the event loop and, by a plain function, in its own thread. What may take time
+gives a `Later`: an async function awaits it, for a plain one the call itself waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rota.protocol import Assignment, Record
+from rota.sdk.push import Outbox
+from rota.sdk.waiting import Bell, Flag, Later
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the bot and its job lay before each other: orders and the status text."""
+
+    assignment: Assignment
+    outbox: Outbox
+    bell: Bell
+    status: str = ""
+    cancelled: bool = False
+
+
+class Job:
+    """One run of the work function for one profile.
+
+    >>> from rota import Bot
+    >>> bot = Bot("http://127.0.0.1:7682", "enrol_...")
+    >>> @bot.work
+    ... async def watch(job: Job) -> None:
+    ...     while not job.stopping:
+    ...         await job.push({"ok": True}, kind="check")
+    ...         await job.sleep(job.config.get("every", 30))
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.stopping = Flag(desk.bell)
+        """Set when the work has to come to its end: rota, the operator or the lease asks for it."""
+        self.reconfigured = Flag(desk.bell, ends_with=self.stopping)
+        """Set when `config` has changed; who heeds it clears it. A stop, too, ends the waiting for it."""
+
+    def __repr__(self) -> str:
+        return f"<Job {self.name!r} {self.profile} epoch {self.epoch} revision {self.revision}>"
+
+    @property
+    def profile(self) -> str:
+        """The profile's id."""
+        return self._desk.assignment.profile
+
+    @property
+    def name(self) -> str:
+        """The profile's name, for people."""
+        return self._desk.assignment.name
+
+    @property
+    def epoch(self) -> int:
+        """The fencing token of this assignment: higher than that of any earlier one of the profile."""
+        return self._desk.assignment.epoch
+
+    @property
+    def revision(self) -> int:
+        """The version of `config`."""
+        return self._desk.assignment.revision
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The newest configuration. A change replaces it by another dict and sets `reconfigured`."""
+        return self._desk.assignment.config or {}
+
+    def push(self, data: Any, *, kind: str = "record", at: datetime | None = None) -> Later:
+        """Takes one record for rota at once; waiting for it is waiting while too many are on their way.
+
+        `data` is what JSON can say, `at` when it happened (else now). rota stores it once, in the order of
+        the calls.
+
+        Raises:
+            ValueError: `data` is not JSON, `kind` is not of `A-Za-z0-9._:/-`, or the record is over 1 MiB.
+            BufferError: nobody waits for `push`, and twice as many records are on their way as should.
+        """
+        self._heed_cancellation()
+        record = Record(kind=kind, at=at or datetime.now(UTC), data=data)
+        outbox = self._desk.outbox
+        outbox.put(record.model_dump_json().encode())
+        self._desk.bell.ring()
+        if outbox.has_room:
+            return Later(outcome=True)
+        return self._until(lambda: outbox.has_room or self.stopping.is_set(), None, lambda: outbox.has_room)
+
+    def flush(self, timeout: float | None = None) -> Later:
+        """Waits until all that was pushed is committed.
+
+        False: `timeout` seconds were not enough, or rota refused some of it.
+        """
+        outbox, mark = self._desk.outbox, self._desk.outbox.mark()
+        dropped = outbox.dropped
+        return self._until(
+            lambda: outbox.settled(mark) or self._desk.cancelled,
+            timeout,
+            lambda: outbox.settled(mark) and outbox.dropped == dropped,
+        )
+
+    def status(self, text: str) -> None:
+        """Sets the text that people see beside this bot; 64 characters, sent with the next heartbeat."""
+        self._desk.status = str(text)
+
+    def sleep(self, seconds: float) -> Later:
+        """Waits, but not beyond the moment when the job is stopping; False: it is stopping."""
+        return self._until(self.stopping.is_set, seconds, lambda: not self.stopping.is_set())
+
+    def _until(self, reached: Callable[[], bool], timeout: float | None, answer: Callable[[], bool]) -> Later:
+        self._heed_cancellation()
+        later = self._desk.bell.until(reached, timeout, answer)
+        self._heed_cancellation()
+        return later
+
+    def _heed_cancellation(self) -> None:
+        """Ends a plain function as a cancellation ends an async one: by the next thing it asks of its job."""
+        if self._desk.cancelled and not self._desk.bell.on_loop():
+            raise asyncio.CancelledError("this job was told to stop and has not")
