@@ -1,0 +1,102 @@
+"""`rota fleet …`: policy, totals and what happened."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from rota.cli import shown
+from rota.cli.access import Access, After, AsJson, DataDir, Key, Limit, Url
+
+app = typer.Typer(no_args_is_help=True, help="Fleets: policy, totals and what happened.")
+
+Named = Annotated[str, typer.Argument(metavar="FLEET", help="Its name.")]
+Interval = Annotated[float | None, typer.Option(help="Seconds between two heartbeats of a bot.")]
+Ttl = Annotated[float | None, typer.Option(help="Seconds that a lease lasts.")]
+
+
+@app.command("list")
+def list_(url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False) -> None:
+    """List fleets."""
+    with Access(url, key, data_dir) as rota:
+        shown.page(rota.get("/fleets"), ("name", "interval", "ttl"), as_json=as_json)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
+    interval: Interval = None,
+    ttl: Ttl = None,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make a fleet."""
+    with Access(url, key, data_dir) as rota:
+        shown.one(rota.post("/fleets", {"name": name, **_policy(interval, ttl)}), as_json=as_json)
+
+
+@app.command()
+def status(
+    fleet: Named = "default", url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False
+) -> None:
+    """Show a fleet's policy, totals and servers."""
+    with Access(url, key, data_dir) as rota:
+        found = rota.get(f"/fleets/{fleet}")
+    if as_json:
+        shown.one(found, as_json=True)
+        return
+    facts = {"fleet": found["name"], "interval": found["interval"], "ttl": found["ttl"]}
+    facts |= {part: "  ".join(f"{name} {number}" for name, number in found[part].items()) for part in FIGURES}
+    shown.one(facts, as_json=False)
+    if found["servers"]:
+        shown.page({"items": found["servers"], "next": None}, ("hostname", "actual", "expected"), as_json=False)
+
+
+FIGURES = ("bots", "profiles")
+
+
+@app.command()
+def change(
+    fleet: Named,
+    interval: Interval = None,
+    ttl: Ttl = None,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Change a fleet's policy; bots learn of it with their next heartbeat."""
+    wish = _policy(interval, ttl)
+    if not wish:
+        raise typer.BadParameter("nothing is to be changed: give --interval or --ttl")
+    with Access(url, key, data_dir) as rota:
+        shown.one(rota.patch(f"/fleets/{fleet}", wish), as_json=as_json)
+
+
+@app.command()
+def events(  # noqa: PLR0913 - one option each
+    fleet: Named = "default",
+    *,
+    profile: Annotated[str | None, typer.Option(help="Only of this profile (id).")] = None,
+    bot: Annotated[str | None, typer.Option(help="Only of this bot.")] = None,
+    limit: Limit = 100,
+    after: After = None,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """What happened, newest first."""
+    with Access(url, key, data_dir) as rota:
+        found = rota.page(f"/fleets/{fleet}/events", limit, after, profile=profile, bot=bot)
+    shown.page(found, ("at", "kind", "bot", "profile", "epoch", "reason"), as_json=as_json)
+
+
+def _policy(interval: float | None, ttl: float | None) -> dict[str, Any]:
+    given = {"interval": interval, "ttl": ttl}
+    return {name: value for name, value in given.items() if value is not None}

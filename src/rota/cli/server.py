@@ -1,0 +1,97 @@
+"""`rota server …`: machines that may run bots. A server is named by its hostname or its id."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from rota.cli import shown
+from rota.cli.access import Access, After, AsJson, DataDir, FleetName, Key, Limit, Url
+from rota.cli.profile import read_labels
+
+app = typer.Typer(no_args_is_help=True, help="Servers: machines that may run bots.")
+
+Named = Annotated[str, typer.Argument(metavar="SERVER", help="Hostname or id.")]
+LabelList = Annotated[
+    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="All its bots bear it; may be repeated.")
+]
+COLUMNS = ("id", "fleet", "hostname", "actual_bots", "expected_bots", "labels", "created_at")
+
+
+@app.command()
+def add(
+    hostname: Annotated[str, typer.Argument(help="Exact, or a pattern such as 'bot-farm-*'.")],
+    *,
+    bots: Annotated[int, typer.Option(min=0, help="How many bots each such host should run.")],
+    label: LabelList = None,
+    fleet: FleetName = "default",
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a server, so that its bots are let in."""
+    wish = {"hostname": hostname, "expected_bots": bots, "labels": read_labels(label or []), "fleet": fleet}
+    with Access(url, key, data_dir) as rota:
+        shown.one(rota.post("/servers", wish), as_json=as_json)
+
+
+@app.command("list")
+def list_(
+    *,
+    fleet: Annotated[str | None, typer.Option(help="Only of this fleet.")] = None,
+    limit: Limit = 100,
+    after: After = None,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List servers with the bots that they run and should run."""
+    with Access(url, key, data_dir) as rota:
+        found = rota.page("/servers", limit, after, fleet=fleet)
+    shown.page(found, COLUMNS, as_json=as_json)
+
+
+@app.command()
+def show(server: Named, url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False) -> None:
+    """Show one server."""
+    with Access(url, key, data_dir) as rota:
+        shown.one(rota.get(f"/servers/{_id(rota, server)}"), as_json=as_json)
+
+
+@app.command()
+def change(
+    server: Named,
+    *,
+    bots: Annotated[int | None, typer.Option(min=0, help="How many bots it should run.")] = None,
+    label: LabelList = None,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change what is given; new labels count for bots that come in from now on."""
+    wish: dict[str, Any] = {} if bots is None else {"expected_bots": bots}
+    if label:
+        wish["labels"] = read_labels(label)
+    if not wish:
+        raise typer.BadParameter("nothing is to be changed: give --bots or --label")
+    with Access(url, key, data_dir) as rota:
+        shown.one(rota.patch(f"/servers/{_id(rota, server)}", wish), as_json=as_json)
+
+
+@app.command()
+def remove(
+    server: Named, url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False
+) -> None:
+    """Take a server off the list: bots that are in stay, new ones are refused."""
+    with Access(url, key, data_dir) as rota:
+        server_id = _id(rota, server)
+        rota.delete(f"/servers/{server_id}")
+    shown.done(f"{server} is off the list", as_json=as_json, id=server_id, removed=True)
+
+
+def _id(rota: Access, server: str) -> str:
+    return rota.id_of("/servers", "srv_", server, "hostname")

@@ -1,0 +1,77 @@
+"""One web worker process, started by `rota serve`: `python -m rota.web --fd N`, N being a listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+
+import uvicorn
+import uvloop
+
+from rota.errors import RotaError
+from rota.logs import configure_logging
+from rota.processes import stop_event
+from rota.settings import Settings, load_settings
+from rota.web.app import create_app
+from rota.web.stream import end_streams
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than a usual interval, so that bots keep theirs."""
+
+
+def server(settings: Settings) -> uvicorn.Server:
+    """A uvicorn server around the application, without uvicorn's own process management."""
+    if settings.redis_url is None or settings.database_url is None:
+        msg = "a web worker needs ROTA_REDIS_URL and ROTA_DATABASE_URL; `rota serve` sets both"
+        raise RotaError(msg)
+    app = create_app(settings, settings.redis_url.get_secret_value(), settings.database_url.get_secret_value())
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=max(1, int(settings.stop_timeout / 2)),
+            ssl_certfile=settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
+        )
+    )
+
+
+async def main(settings: Settings, listener: socket.socket) -> None:
+    """Serves until SIGTERM, SIGINT or the end of the parent process."""
+    worker = server(settings)
+    stop = stop_event()
+
+    async def end() -> None:
+        await stop.wait()
+        end_streams()
+        worker.should_exit = True
+
+    ending = asyncio.create_task(end())
+    # Signals are handled above, for workers and stewards alike.
+    worker.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    await worker.serve(sockets=[listener])
+    ending.cancel()
+    if not worker.started:
+        msg = "the web worker could not start; the log tells why"
+        raise RotaError(msg)
+
+
+if __name__ == "__main__":
+    try:
+        loaded = load_settings()
+        configure_logging(loaded, process="web")
+        descriptor = int(sys.argv[sys.argv.index("--fd") + 1])
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main(loaded, socket.socket(fileno=descriptor)))
+    except RotaError as error:
+        sys.stderr.write(f"rota: {error}\n")
+        sys.exit(2)

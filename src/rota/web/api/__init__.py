@@ -1,0 +1,15 @@
+"""REST for operators and clients under `/api/v1`: one module per noun, described by OpenAPI.
+
+`python -m rota.web.api` prints that description; `openapi.json` in the repository is a copy of it.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends
+
+from rota.web.api import accounts, bots, fleets, keys, profiles, servers, sign_ins
+from rota.web.api.models import PROBLEMS, storable
+
+router = APIRouter(prefix="/api/v1", responses=PROBLEMS, dependencies=[Depends(storable)])
+for noun in (profiles, servers, bots, fleets, accounts, keys, sign_ins):
+    router.include_router(noun.router)

@@ -1,0 +1,85 @@
+"""Bots as they are now, and what an operator does to them. The operator's."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from rota.live import bots as live_bots
+from rota.live import snapshot
+from rota.web.api.access import OperatorOnly, StateNeeded
+from rota.web.api.models import After, FleetName, Limit, Page, ServerName, no_such_bot
+
+router = APIRouter(prefix="/bots", tags=["bots"], dependencies=[OperatorOnly])
+Phase = Literal["idle", "starting", "working", "stopping"]
+
+
+class Bot(BaseModel):
+    """One bot; `beat_age` is seconds since its last sign of life, `silent` that its deadline has passed."""
+
+    id: str
+    server: str
+    instance: str
+    phase: str
+    draining: bool
+    quiet: bool
+    profile: str | None
+    epoch: int | None
+    revision: int | None
+    status: str
+    version: str
+    labels: dict[str, str]
+    joined_at: datetime
+    beat_age: float
+    silent: bool
+
+
+@router.get("", operation_id="list_bots")
+async def list_(
+    state: StateNeeded,
+    fleet: FleetName = "default",
+    server: ServerName = None,
+    phase: Phase | None = None,
+    limit: Limit = 100,
+    after: After = None,
+) -> Page[Bot]:
+    """Bots by server and instance."""
+    policy = await state.policies.of(fleet)
+    found, more = await snapshot.page(
+        state.live, fleet, server=server, phase=phase, limit=limit, after=after or "", ttl=policy.ttl
+    )
+    return Page(items=[Bot.model_validate(bot, from_attributes=True) for bot in found], next=more)
+
+
+@router.get("/{server}/{instance}", operation_id="get_bot")
+async def get(state: StateNeeded, server: str, instance: str, fleet: FleetName = "default") -> Bot:
+    """One bot."""
+    policy = await state.policies.of(fleet)
+    found = await snapshot.bot(state.live, fleet, f"{server}/{instance}", ttl=policy.ttl)
+    if found is None:
+        raise no_such_bot(f"{server}/{instance}")
+    return Bot.model_validate(found, from_attributes=True)
+
+
+@router.post("/{server}/{instance}/kill", status_code=204, operation_id="kill_bot")
+async def kill(state: StateNeeded, server: str, instance: str, fleet: FleetName = "default") -> Response:
+    """Removes the bot at once; its profile goes to another when the bot's lease must be over."""
+    await live_bots.kill(state.live, fleet, f"{server}/{instance}")
+    return Response(status_code=204)
+
+
+@router.post("/{server}/{instance}/drain", status_code=204, operation_id="drain_bot")
+async def drain(state: StateNeeded, server: str, instance: str, fleet: FleetName = "default") -> Response:
+    """Lets the bot finish, take nothing new and exit."""
+    await live_bots.drain(state.live, fleet, f"{server}/{instance}", draining=True)
+    return Response(status_code=204)
+
+
+@router.post("/{server}/{instance}/undrain", status_code=204, operation_id="undrain_bot")
+async def undrain(state: StateNeeded, server: str, instance: str, fleet: FleetName = "default") -> Response:
+    """Lets the bot take work again."""
+    await live_bots.drain(state.live, fleet, f"{server}/{instance}", draining=False)
+    return Response(status_code=204)

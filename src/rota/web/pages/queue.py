@@ -1,0 +1,66 @@
+"""Profiles without a bot that want one: those that wait for a free one, and those that are held back."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+from rota.live import snapshot
+from rota.live.entries import ProfileView
+from rota.live.scripts import Live
+from rota.web.pages.facts import Facts
+from rota.web.pages.rendering import link
+
+SHOWN = 12
+"""Profiles of each kind on the status page."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One profile that waits or is held.
+
+    since: when it began to.
+    until: when a hold ends; None for one that waits.
+    crashes: how many of its bots crashed in a row; a hold without any waits for a killed bot's lease to end.
+    """
+
+    id: str
+    name: str
+    href: str
+    since: datetime | None
+    until: datetime | None
+    crashes: int
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The first of those that wait (in the order in which they will be served) and are held, and how many in all."""
+
+    waiting: tuple[Waiting, ...]
+    waiting_total: int
+    held: tuple[Waiting, ...]
+    held_total: int
+
+
+async def read_queue(live: Live, facts: Facts, fleet: str, totals: snapshot.Totals) -> Queue:
+    """The queue of a fleet."""
+    waiting, held = await asyncio.gather(snapshot.waiting(live, fleet, SHOWN), snapshot.held(live, fleet, SHOWN))
+    names = await facts.names([view.id for view in (*waiting, *held)])
+    return Queue(
+        waiting=tuple(_entry(view, names[view.id], fleet) for view in waiting),
+        waiting_total=max(totals.profiles["waiting"], len(waiting)),
+        held=tuple(_entry(view, names[view.id], fleet) for view in held),
+        held_total=max(totals.profiles["held"], len(held)),
+    )
+
+
+def _entry(view: ProfileView, name: str, fleet: str) -> Waiting:
+    return Waiting(
+        id=view.id,
+        name=name,
+        href=link("profiles", view.id, fleet=fleet),
+        since=view.since,
+        until=view.not_before,
+        crashes=view.crashes,
+    )

@@ -1,0 +1,33 @@
+"""What every request of a web worker shares: the stores, the settings, and what is signed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from rota.ledger.connection import Ledger
+from rota.live.beats import Beats
+from rota.live.scripts import Live
+from rota.settings import Settings
+from rota.web.policies import Policies
+from rota.web.tokens import Leases
+
+
+@dataclass(frozen=True)
+class State:
+    """One web worker's; stands at `app.state.rota`. `secret` signs leases and sessions."""
+
+    settings: Settings
+    live: Live
+    ledger: Ledger
+    secret: str
+    beats: Beats
+    policies: Policies
+    leases: Leases
+
+
+def current(connection: HTTPConnection) -> State:
+    """The worker's state, for routes and dependencies."""
+    state: State = connection.app.state.rota
+    return state

@@ -1,0 +1,93 @@
+"""Bots' tokens and leases: made, read and proven here; opaque to everybody else.
+
+A token names its fleet and bot, so that no store is asked whose it is, and holds 192 random bits; rota keeps only its
+SHA-256. A lease is signed, so that it proves a grant even when all live state is gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
+from typing import NamedTuple
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from rota.errors import UnknownBotError
+from rota.protocol import LeasedWorking
+
+_RANDOM_BYTES = 24
+_MOST_TOKEN_CHARS = 1024
+# A forged token must not carry anything else to the stores.
+_OWNER = re.compile(r"([a-z0-9-]{1,32}) ([a-z0-9_][a-z0-9._-]{0,252}/[A-Za-z0-9._-]{1,64})")
+
+
+class TokenOwner(NamedTuple):
+    """Whom a token claims to belong to; only the roster knows whether `digest` is right."""
+
+    fleet: str
+    bot: str
+    digest: bytes
+
+
+class Lease(NamedTuple):
+    """What a genuine lease proves: this bot was granted this profile under this epoch."""
+
+    fleet: str
+    bot: str
+    profile: str
+    epoch: int
+
+
+def make_token(fleet: str, bot: str) -> str:
+    """A new token of this bot."""
+    name = urlsafe_b64encode(f"{fleet} {bot}".encode()).decode().rstrip("=")
+    return f"bot_{name}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
+
+
+def digest(token: str) -> bytes:
+    """What rota keeps of a token."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+@lru_cache(maxsize=65_536)
+def read_token(token: str) -> TokenOwner:
+    """Whom the token names.
+
+    Raises:
+        UnknownBotError: it is not of the form that rota gives out.
+    """
+    name, _, secret = token.removeprefix("bot_").partition(".")
+    if not secret or len(token) > _MOST_TOKEN_CHARS or not token.isascii():
+        raise UnknownBotError
+    try:
+        owner = _OWNER.fullmatch(urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode())
+    except ValueError:
+        raise UnknownBotError from None
+    if owner is None:
+        raise UnknownBotError
+    return TokenOwner(owner[1], owner[2], digest(token))
+
+
+class Leases:
+    """Signs and proves leases with the installation's secret."""
+
+    def __init__(self, secret: str) -> None:
+        self._serializer = URLSafeSerializer(secret, salt="rota.lease")
+
+    def sign(self, lease: Lease) -> str:
+        """The lease as text."""
+        return str(self._serializer.dumps(list(lease)))
+
+    def prove(self, fleet: str, working: LeasedWorking | None) -> Lease | None:
+        """The lease that comes with `working`, if it is genuine and for just that assignment of this fleet."""
+        if working is None or not working.lease:
+            return None
+        try:
+            lease = Lease(*self._serializer.loads(working.lease))
+        except (BadData, TypeError):
+            return None
+        claimed = (fleet, working.profile, working.epoch)
+        return lease if (lease.fleet, lease.profile, lease.epoch) == claimed else None
