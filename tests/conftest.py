@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +17,9 @@ import pytest
 
 from rota.embedded import EmbeddedPostgres, EmbeddedValkey, Place
 from rota.embedded.postgres import USER
+from rota.ledger.connection import Ledger
 from rota.ledger.migrations import upgrade
+from rota.live.scripts import Live
 
 TEMPLATE = "template_of_rota"
 
@@ -88,6 +90,22 @@ def database_url(make_database: Callable[[str, str | None], str]) -> str:
 def migrated_database_url(make_database: Callable[[str, str | None], str], migrated_template: str) -> str:
     """A database with the newest schema."""
     return make_database(f"t{uuid4().hex[:12]}", migrated_template)
+
+
+@pytest.fixture
+async def live(valkey_url: str) -> AsyncIterator[Live]:
+    """Live state, to be used with a fleet of the test's own."""
+    opened = Live(valkey_url)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def ledger(migrated_database_url: str) -> AsyncIterator[Ledger]:
+    """A migrated ledger of the test's own."""
+    opened = Ledger(migrated_database_url)
+    yield opened
+    await opened.aclose()
 
 
 @pytest.fixture

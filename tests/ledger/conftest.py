@@ -1,21 +1,12 @@
-"""A migrated database of its own for every test."""
+"""A profile to work on."""
 
 from __future__ import annotations
-
-from collections.abc import AsyncIterator
 
 import pytest
 
 from rota.ledger import accounts, profiles
 from rota.ledger.connection import Ledger
 from rota.ledger.profiles import Profile
-
-
-@pytest.fixture
-async def ledger(migrated_database_url: str) -> AsyncIterator[Ledger]:
-    opened = Ledger(migrated_database_url)
-    yield opened
-    await opened.aclose()
 
 
 @pytest.fixture

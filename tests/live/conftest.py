@@ -1,21 +1,12 @@
-"""A live store per test worker, a fleet per test, and a driver that speaks for bots."""
+"""A fleet that is built, and a driver that speaks for its bots."""
 
 from __future__ import annotations
-
-from collections.abc import AsyncIterator
 
 import pytest
 
 from rota.live.liveness import pulse
 from rota.live.scripts import Live
 from tests.live.driver import TTL, Driver
-
-
-@pytest.fixture
-async def live(valkey_url: str) -> AsyncIterator[Live]:
-    opened = Live(valkey_url)
-    yield opened
-    await opened.aclose()
 
 
 @pytest.fixture

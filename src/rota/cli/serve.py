@@ -1,33 +1,14 @@
-"""`rota serve`: the whole server with one command, on its own stores or on given ones."""
+"""`rota serve`: the options of the command; what it does is in `serving`."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import signal
-import sys
-import threading
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
-import structlog
 import typer
 
-from rota.cli.supervisor import POLL, Crew, Stores, address, listen, private_file
-from rota.errors import InvalidKeyError, RotaError
-from rota.ledger import keys, sign_ins
-from rota.ledger.connection import Ledger
 from rota.logs import configure_logging
-from rota.settings import Settings, load_settings
-
-READY_WITHIN = 30.0
-"""Seconds that the web workers have to answer their first request."""
-
-log = structlog.get_logger(__name__)
+from rota.settings import load_settings
 
 
 def serve(  # noqa: PLR0913, PLR0917 - one option each
@@ -43,6 +24,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one option each
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default ./rota.toml.")] = None,
 ) -> None:
     """Run rota: stores, web workers and steward, until Ctrl-C."""
+    from rota.cli.serving import Serving  # noqa: PLC0415 - every other command starts faster without the stores
+
     settings = load_settings(
         config,
         data_dir=data_dir,
@@ -57,118 +40,3 @@ def serve(  # noqa: PLR0913, PLR0917 - one option each
     )
     configure_logging(settings, process="serve")
     Serving(settings).run()
-
-
-class Serving:
-    """One run of `rota serve`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._stopping = threading.Event()
-        self._crew: Crew | None = None
-
-    def run(self) -> None:
-        """Starts everything, watches it until a signal comes, and ends it in order.
-
-        Raises:
-            RotaError: something cannot be started; everything that was is ended.
-        """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._told)
-        listener = listen(self._settings)
-        stores = Stores(self._settings)
-        try:
-            stores.open()
-            if self._stopping.is_set():
-                return
-            self._crew = Crew(self._settings, listener, stores)
-            self._crew.start()
-            self._welcome(address(self._settings, listener), stores.database_url)
-            while not self._stopping.wait(POLL):
-                self._mend(stores)
-        finally:
-            listener.close()
-            began = time.monotonic()
-            if self._crew is not None:
-                self._crew.stop(self._settings.stop_timeout * 0.6)
-            left = self._settings.stop_timeout - (time.monotonic() - began)
-            stores.close(max(1.0, left / 2))
-
-    def _mend(self, stores: Stores) -> None:
-        assert self._crew is not None  # noqa: S101 - set before the loop begins
-        try:
-            stores.mend()
-        except RotaError as error:
-            # Calls are answered 503 meanwhile; the next round tries again.
-            log.error("store does not start", error=str(error))
-            self._stopping.wait(2)
-        self._crew.watch()
-
-    def _told(self, _number: int, _frame: FrameType | None) -> None:
-        if self._stopping.is_set() and self._crew is not None:
-            self._crew.kill()
-        self._stopping.set()
-
-    def _welcome(self, url: str, database_url: str) -> None:
-        """Waits until the pages answer, then says where they are and how to get in."""
-        self._wait_until_ready(url)
-        if self._stopping.is_set():
-            return
-        access = self._settings.data_dir / "access.json"
-        made, token = asyncio.run(_first_access(database_url, access, url))
-        lines = [f"rota is ready at {url}"]
-        if made is not None:
-            lines.append(f"operator key (shown once, kept in {access}): {made}")
-        lines.append(f"sign in: {url}/sign-in?token={token}")
-        sys.stdout.write("\n".join(lines) + "\n")
-        sys.stdout.flush()
-
-    def _wait_until_ready(self, url: str) -> None:
-        assert self._crew is not None  # noqa: S101 - set before
-        deadline = time.monotonic() + READY_WITHIN
-        while not self._stopping.wait(POLL):
-            if _answers(url, self._settings):
-                return
-            self._crew.watch()
-            if time.monotonic() > deadline:
-                raise RotaError(f"the web workers do not answer at {url}; see the log above")
-
-
-def _answers(url: str, settings: Settings) -> bool:
-    """Whether a worker answers; where a proxy or TLS stands in between, whether its port is open is enough."""
-    if settings.public_url or settings.ssl_certfile:
-        return True
-    try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=2) as reply:  # noqa: S310 - our own address
-            return bool(reply.status == 200)  # noqa: PLR2004
-    except (OSError, urllib.error.URLError):
-        return False
-
-
-async def _first_access(database_url: str, access: Path, url: str) -> tuple[str | None, str]:
-    """A sign-in token, and the secret of a new operator key where this machine had no valid one."""
-    ledger = Ledger(database_url)
-    try:
-        async with ledger.begin() as tx:
-            secret, made = await _kept_key(ledger, access), None
-            if secret is None:
-                _, secret = await keys.create_api_key(tx, role="operator", label="made by rota serve")
-                made = secret
-            token = await sign_ins.create(tx)
-        private_file(access, json.dumps({"url": url, "key": secret}) + "\n")
-        return made, token
-    finally:
-        await ledger.aclose()
-
-
-async def _kept_key(ledger: Ledger, access: Path) -> str | None:
-    try:
-        secret = str(json.loads(access.read_text(encoding="utf-8"))["key"])  # noqa: ASYNC240 - once, at start
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    try:
-        async with ledger.begin() as tx:
-            await keys.authenticate(tx, secret)
-    except InvalidKeyError:
-        return None
-    return secret

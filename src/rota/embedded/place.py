@@ -21,6 +21,8 @@ from rota.errors import StoreError
 
 STORE_USERS = ("postgres", "nobody")
 FALLBACK = Path("/var/lib/rota")
+ELSEWHERE = "stores-are-in"
+"""File in the data directory that names where the stores live instead."""
 MOST_SOCKET_PATH = 90
 """Unix socket paths end at 107 bytes; PostgreSQL appends its file's name."""
 
@@ -87,13 +89,8 @@ class Place:
             os.chown(path, self.user.pw_uid, self.user.pw_gid)
 
     def reachable(self, path: Path) -> bool:
-        """Whether the user whom the stores run as can get at the path."""
-        if self.user is None:
-            return True
-        ask = subprocess.run(  # noqa: S603 - our own words
-            ["/bin/sh", "-c", 'test -r "$0" && test -x "$0"', str(path)], check=False, **self.as_user()
-        )
-        return bool(ask.returncode == 0)
+        """Whether the user whom the stores run as can read the path and pass through it."""
+        return self._user_finds('test -r "$0" && test -x "$0"', path)
 
     def as_user(self) -> dict[str, Any]:
         """Keywords for `subprocess` that make a child run as the stores' user, or as us."""
@@ -120,17 +117,26 @@ class Place:
         self._lock = handle
 
     def _home(self) -> Path:
-        if self.user is None or self._parents_are_reachable():
+        pointer = self.data_dir / ELSEWHERE
+        if pointer.exists():
+            # What was once put elsewhere is looked for there, whatever the permissions are now.
+            return Path(pointer.read_text(encoding="utf-8").strip())
+        if self._user_finds('test -x "$0"', self.data_dir.resolve().parent):
             return self.data_dir
         name = hashlib.sha256(str(self.data_dir.resolve()).encode()).hexdigest()[:12]
         FALLBACK.mkdir(mode=0o711, parents=True, exist_ok=True)
         home = FALLBACK / name
         home.mkdir(mode=0o700, exist_ok=True)
-        (self.data_dir / "stores-are-in").write_text(f"{home}\n", encoding="utf-8")
+        pointer.write_text(f"{home}\n", encoding="utf-8")
         return home
 
-    def _parents_are_reachable(self) -> bool:
-        return self.reachable(self.data_dir.resolve().parent)
+    def _user_finds(self, test: str, path: Path) -> bool:
+        if self.user is None:
+            return True
+        asked = subprocess.run(  # noqa: S603 - our own words
+            ["/bin/sh", "-c", test, str(path)], check=False, **self.as_user()
+        )
+        return bool(asked.returncode == 0)
 
 
 def store_user() -> pwd.struct_passwd | None:

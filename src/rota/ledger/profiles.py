@@ -198,9 +198,7 @@ async def change(
     return await get(tx, profile_id)
 
 
-async def set_wanted(
-    tx: Transaction, profile_id: str, *, wanted: bool, account: str | None = None
-) -> Profile:
+async def set_wanted(tx: Transaction, profile_id: str, *, wanted: bool, account: str | None = None) -> Profile:
     """Start (True) or Stop (False); doing it again changes nothing.
 
     Raises:

@@ -1,0 +1,68 @@
+"""`rota check` names everything that is wrong, and nothing else."""
+
+from __future__ import annotations
+
+from rota.ledger import servers
+from rota.ledger.connection import Ledger
+from rota.ledger.fleets import Fleet
+from rota.live import keys
+from rota.live.scripts import Live
+from rota.steward.inspect import inspect
+from tests.live.driver import TTL, Driver
+
+
+async def found(ledger: Ledger, live: Live, fleet: str) -> set[tuple[str, str]]:
+    return {(finding.kind, finding.subject) for finding in await inspect(ledger, live, fleet)}
+
+
+async def list_server(ledger: Ledger, fleet: str, hostname: str, bots: int) -> None:
+    async with ledger.begin() as tx:
+        await servers.add(tx, fleet=fleet, hostname=hostname, expected_bots=bots)
+
+
+async def test_a_sound_fleet_has_no_findings(ledger: Ledger, live: Live, driver: Driver) -> None:
+    await list_server(ledger, driver.fleet, "s1", 1)
+    await driver.working("s1/1")
+    assert await found(ledger, live, driver.fleet) == set()
+
+
+async def test_servers_with_too_few_too_many_and_unlisted_ones_are_named(
+    ledger: Ledger, live: Live, driver: Driver
+) -> None:
+    await list_server(ledger, driver.fleet, "few", 2)
+    await list_server(ledger, driver.fleet, "many", 1)
+    await list_server(ledger, driver.fleet, "farm-*", 1)
+    for bot in ("few/1", "many/1", "many/2", "farm-7/1", "stray/1"):
+        await driver.auth(bot)
+    assert await found(ledger, live, driver.fleet) == {
+        ("too_few_bots", "few"),
+        ("too_many_bots", "many"),
+        ("unlisted_server", "stray"),
+    }
+
+
+async def test_a_silent_bot_and_a_profile_that_waits_too_long_are_named(
+    ledger: Ledger, live: Live, driver: Driver
+) -> None:
+    await list_server(ledger, driver.fleet, "s1", 1)
+    await driver.auth("s1/1")
+    await driver.want("prf_1", labels={"region": "nowhere"})
+    await driver.pass_time(TTL * 2000 + 1)
+    assert await found(ledger, live, driver.fleet) == {("dead_bot", "s1/1"), ("waiting_too_long", "prf_1")}
+
+
+async def test_live_state_that_was_never_built_is_named(ledger: Ledger, live: Live, policy: Fleet) -> None:
+    assert await found(ledger, live, policy.name) == {("not_built", policy.name)}
+
+
+async def test_a_rota_that_hears_nobody_is_named(ledger: Ledger, live: Live, driver: Driver) -> None:
+    await driver.pass_time(20_000, hearing=False)
+    assert await found(ledger, live, driver.fleet) == {("deaf", driver.fleet)}
+
+
+async def test_broken_live_state_is_named(ledger: Ledger, live: Live, driver: Driver) -> None:
+    await list_server(ledger, driver.fleet, "s1", 1)
+    work = await driver.working("s1/1")
+    await live.read(("HDEL", keys.profiles(driver.fleet), work.profile))
+    kinds = {kind for kind, _ in await found(ledger, live, driver.fleet)}
+    assert kinds == {"broken_invariant"}

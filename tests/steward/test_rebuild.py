@@ -1,0 +1,69 @@
+"""Empty live state is built from the ledger, and for one ttl nothing is given away that may still be owned."""
+
+from __future__ import annotations
+
+import pytest
+
+from rota.ledger import fleets
+from rota.ledger.connection import Ledger
+from rota.ledger.fleets import Fleet
+from rota.live import keys
+from rota.live.liveness import pulse
+from rota.live.scripts import Live
+from rota.protocol import Working
+from rota.steward.rebuild import rebuild
+from tests.live.driver import TTL, Driver
+from tests.steward.conftest import make_profile
+
+
+async def lose_everything(live: Live, fleet: str) -> None:
+    (found,) = await live.read(("KEYS", f"{{{fleet}}}:*"))
+    assert found
+    await live.read(("DEL", *found))
+
+
+async def known(ledger: Ledger, fleet: str) -> Fleet:
+    async with ledger.begin() as tx:
+        return await fleets.get(tx, fleet)
+
+
+async def test_a_new_fleet_is_built_once(ledger: Ledger, live: Live, policy: Fleet) -> None:
+    profile = await make_profile(ledger, policy.name)
+    first = await rebuild(ledger, live, policy)
+    assert first.built
+    assert (await Driver(live, policy.name).profile(profile)).phase == "waiting"
+    again = await rebuild(ledger, live, await known(ledger, policy.name))
+    assert again.incarnation == first.incarnation
+
+
+async def test_after_a_total_loss_an_owner_comes_back_and_nobody_else_gets_its_profile(
+    ledger: Ledger, live: Live, policy: Fleet, driver: Driver
+) -> None:
+    profile = await make_profile(ledger, policy.name)
+    other = await make_profile(ledger, policy.name, "other")
+    await rebuild(ledger, live, policy)
+    await driver.want(profile, version=9)
+    await driver.auth("s1/1")
+    told = await driver.beat("s1/1")
+    work = Working(profile=told.profile, epoch=told.epoch, revision=told.revision)
+    await lose_everything(live, policy.name)
+    built = await rebuild(ledger, live, await known(ledger, policy.name))
+    assert built.quiet_until is not None
+    await pulse(live, policy.name, "web", ttl=TTL)
+    await driver.auth("s2/1")
+    assert (await driver.beat("s2/1")).code == "wait"
+    restored = await driver.auth("s1/1", leased=work)
+    assert restored is not None
+    assert (await driver.beat("s1/1", work)).code == "continue"
+    await driver.pass_time(TTL * 1100 + 1)
+    assert (await driver.beat("s2/1")).profile == ({profile, other} - {work.profile}).pop()
+
+
+async def test_a_large_ledger_is_applied_in_pages(
+    ledger: Ledger, live: Live, policy: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rota.steward.rebuild.STEP", 3)
+    made = {await make_profile(ledger, policy.name, f"p{number}") for number in range(7)}
+    await rebuild(ledger, live, policy)
+    (waiting,) = await live.read(("HKEYS", keys.profiles(policy.name)))
+    assert {name.decode() for name in waiting} == made
