@@ -77,7 +77,7 @@ def load_settings(path: Path | None = None, **overrides: object) -> Settings:
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in wrong["loc"])
-        msg = f"setting {name!r}: {wrong['msg']}; see docs/settings.md"
+        msg = f"setting {name} ({PREFIX}{name.upper()}): {wrong['msg']}; see docs/settings.md"
         raise SettingsError(msg) from None
 
 

@@ -108,14 +108,14 @@ class Live:
         """
         try:
             info: dict[str, Any] = await self._redis.info("server")
-        except redis_errors.AuthenticationError as error:
-            msg = f"Redis refuses the password in ROTA_REDIS_URL: {error}"
-            raise StoreError(msg) from None
         except redis_errors.ResponseError as error:
             msg = f"Redis refuses ROTA_REDIS_URL (user, password or database number?): {error}"
             raise StoreError(msg) from None
         except _AWAY as error:
-            msg = f"cannot reach Redis: {error}; is it running, and is ROTA_REDIS_URL right?"
+            if isinstance(error.__cause__ or error, redis_errors.AuthenticationError):
+                msg = f"Redis refuses the user or the password in ROTA_REDIS_URL: {error}"
+            else:
+                msg = f"cannot reach Redis: {error}; is it running, and is ROTA_REDIS_URL right?"
             raise StoreError(msg) from None
         _refuse_old_store(info)
 
