@@ -9,24 +9,29 @@ import sys
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from rota.errors import RotaError
 from rota.logs import configure_logging
 from rota.processes import stop_event
 from rota.settings import Settings, load_settings
-from rota.web.app import create_app
+from rota.web.app import App, create_app
 from rota.web.stream import end_streams
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than a usual interval, so that bots keep theirs."""
 
 
-def server(settings: Settings) -> uvicorn.Server:
-    """A uvicorn server around the application, without uvicorn's own process management."""
+def application(settings: Settings) -> App:
+    """The worker's application on the stores that `rota serve` names."""
     if settings.redis_url is None or settings.database_url is None:
         msg = "a web worker needs ROTA_REDIS_URL and ROTA_DATABASE_URL; `rota serve` sets both"
         raise RotaError(msg)
-    app = create_app(settings, settings.redis_url.get_secret_value(), settings.database_url.get_secret_value())
+    return create_app(settings, settings.redis_url.get_secret_value(), settings.database_url.get_secret_value())
+
+
+def server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
+    """A uvicorn server around an application, without uvicorn's own process management."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -45,9 +50,9 @@ def server(settings: Settings) -> uvicorn.Server:
     )
 
 
-async def main(settings: Settings, listener: socket.socket) -> None:
+async def main(app: ASGIApp, settings: Settings, listener: socket.socket) -> None:
     """Serves until SIGTERM, SIGINT or the end of the parent process."""
-    worker = server(settings)
+    worker = server(app, settings)
     stop = stop_event()
 
     async def end() -> None:
@@ -71,7 +76,7 @@ if __name__ == "__main__":
         configure_logging(loaded, process="web")
         descriptor = int(sys.argv[sys.argv.index("--fd") + 1])
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main(loaded, socket.socket(fileno=descriptor)))
+            runner.run(main(application(loaded), loaded, socket.socket(fileno=descriptor)))
     except RotaError as error:
         sys.stderr.write(f"rota: {error}\n")
         sys.exit(2)

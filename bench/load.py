@@ -1,0 +1,102 @@
+"""A closed loop of HTTP requests over keep-alive connections: each sends its next one when its last is answered.
+
+Requests are written down beforehand and answers only counted, so that the load costs little beside what it measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+
+@dataclass(frozen=True)
+class Load:
+    """What was answered. `latencies` are seconds, sorted."""
+
+    answered: int
+    refused: int
+    seconds: float
+    latencies: list[float]
+
+    def percentile(self, share: float) -> float:
+        """Milliseconds within which so many of the answers came, `share` being between 0 and 1."""
+        return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * share))] * 1000
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, requests: Sequence[bytes], until: float, done: asyncio.Future[None]) -> None:
+        self._requests = requests
+        self._until = until
+        self._done = done
+        self._next = 0
+        self._sent = 0.0
+        self._buffer = b""
+        self.answered = 0
+        self.refused = 0
+        self.latencies: list[float] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        at = head.lower().index(b"content-length:") + 15
+        if len(body) < int(head[at:].split(b"\r\n", 1)[0]):
+            return
+        self.answered += 1
+        self.refused += not head.startswith(b"HTTP/1.1 200")
+        self._buffer = b""
+        now = time.perf_counter()
+        self.latencies.append(now - self._sent)
+        if now < self._until:
+            self._send()
+        else:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_result(None) if exc is None else self._done.set_exception(exc)
+
+    def _send(self) -> None:
+        self._sent = time.perf_counter()
+        self._transport.write(self._requests[self._next])
+        self._next = (self._next + 1) % len(self._requests)
+
+
+def request(path: str, body: bytes, token: str) -> bytes:
+    """One POST as it goes over the wire."""
+    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n"
+    return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _same(protocol: _Connection) -> _Connection:
+    return protocol
+
+
+async def run(port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
+    """Sends the requests round and round; each connection has a share of them for itself."""
+    loop = asyncio.get_running_loop()
+    began = time.perf_counter()
+    until = began + seconds
+    ends: list[asyncio.Future[None]] = []
+    protocols: list[_Connection] = []
+    for number in range(connections):
+        end: asyncio.Future[None] = loop.create_future()
+        protocol = _Connection(requests[number::connections], until, end)
+        await loop.create_connection(partial(_same, protocol), "127.0.0.1", port)
+        ends.append(end)
+        protocols.append(protocol)
+    await asyncio.wait_for(asyncio.gather(*ends), seconds + 30)
+    return Load(
+        answered=sum(protocol.answered for protocol in protocols),
+        refused=sum(protocol.refused for protocol in protocols),
+        seconds=time.perf_counter() - began,
+        latencies=sorted(latency for protocol in protocols for latency in protocol.latencies),
+    )
