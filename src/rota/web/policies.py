@@ -50,6 +50,7 @@ class Policies:
         self._live = live
         self._known: dict[str, Policy] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
 
     async def of(self, fleet: str) -> Policy:
         """The fleet's policy; asks the ledger only for a fleet that this worker has not met.
@@ -74,6 +75,7 @@ class Policies:
 
     async def aclose(self) -> None:
         """Ends the background work."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -101,4 +103,7 @@ class Policies:
                 log.warning("background work failed", work=getattr(work, "__name__", ""), error=str(error))
             except Exception:
                 log.exception("background work failed", work=getattr(work, "__name__", ""))
+            # Before Python 3.12 `asyncio.wait_for`, which the drivers use, may lose a cancellation.
+            if self._closing:
+                return
             await asyncio.sleep(REFRESH)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from rota.ledger import keys as ledger_keys
+from rota.protocol import Moment
 from rota.web.api.access import OperatorOnly, StateNeeded
 from rota.web.api.models import After, Body, Limit, Page, Word
 
@@ -21,7 +22,7 @@ class NewApiKey(Body):
     role: Literal["operator", "client"]
     account: Word | None = None
     label: str = Field(default="", max_length=200)
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
 
 
 class ApiKey(BaseModel):
@@ -47,7 +48,7 @@ class NewEnrolmentKey(Body):
 
     fleet: Word = "default"
     label: str = Field(default="", max_length=200)
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
 
 
 class EnrolmentKey(BaseModel):

@@ -30,7 +30,7 @@ MEANINGS = {
     "draining": "finishes its work, then exits",
     "quiet": "takes nothing new",
     "free": "waits for work",
-    "working": "at work",
+    "working": "at work, its beats come in time",
 }
 
 

@@ -45,7 +45,7 @@ async def sign_in_page(request: Request, token: str = "", next: str = "/") -> Re
     """The form, or the button of a one-time link."""
     where = session.local_path(next)
     if session.find(request) is not None and not token:
-        return RedirectResponse(where, 303)
+        return RedirectResponse(where, 303, SECURITY_HEADERS)
     return render(request, "sign_in.html", SignInPage(token[:200], where, ""), title="Sign in")
 
 

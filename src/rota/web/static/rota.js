@@ -53,7 +53,7 @@
       if (streams && !connection) setTimeout(() => main.dispatchEvent(new Event("rota:connect")), 3000);
     });
   }
-  document.addEventListener("htmx:after:swap", () => { heard(); rove(); });
+  document.addEventListener("htmx:after:swap", () => { heard(); rove(); tick(); });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden && connection) document.title = "rota";
     else if (connection) losing();
@@ -69,6 +69,7 @@
       const age = document.getElementById(id)?.querySelector("[data-t]");
       if (age) age.dataset.t = second;
     }
+    tick();
   });
 
   // -- ages and clocks --------------------------------------------------------------------------------------------
