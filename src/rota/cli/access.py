@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
+from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -125,6 +129,24 @@ class Access:
         raise problem_of(reply.status_code, reply.text)
 
 
+def with_rota(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes an open `Access` as its first argument, made from `--url`, `--key` and `--data-dir`."""
+
+    @wraps(command)
+    def opened(*, url: str | None, key: str | None, data_dir: Path | None, **rest: Any) -> None:
+        with Access(url, key, data_dir) as rota:
+            command(rota, **rest)
+
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    named = (("url", Url), ("key", Key), ("data_dir", DataDir))
+    access = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in named]
+    parameters = [*(parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in own), *access]
+    # Typer makes the options of a command from its signature.
+    opened.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    opened.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return opened
+
+
 def utc(moment: datetime | None) -> str | None:
     """A moment as REST takes it; without a zone it is meant in UTC."""
     if moment is None:
@@ -145,10 +167,10 @@ def problem_of(status: int, text: str) -> ProblemError:
     return problem
 
 
-def login(url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False) -> None:
+@with_rota
+def login(rota: Access, *, as_json: AsJson = False) -> None:
     """Print a link that signs one person in to the pages, once."""
-    with Access(url, key, data_dir) as rota:
-        made = rota.post("/sign-ins")
+    made = rota.post("/sign-ins")
     typer.echo(json.dumps(made) if as_json else made["url"])
 
 

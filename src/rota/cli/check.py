@@ -7,20 +7,13 @@ import json
 import typer
 
 from rota.cli import shown
-from rota.cli.access import Access, AsJson, DataDir, FleetName, Key, Url
+from rota.cli.access import Access, AsJson, FleetName, with_rota
 
 
-def check(
-    fleet: FleetName = "default",
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
+@with_rota
+def check(rota: Access, fleet: FleetName = "default", *, as_json: AsJson = False) -> None:
     """Look for dead bots, servers with too few or too many, long waits, and broken state; exit code 1 if any."""
-    with Access(url, key, data_dir) as rota:
-        report = rota.get(f"/fleets/{fleet}/check")
+    report = rota.get(f"/fleets/{fleet}/check")
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False))
     elif report["ok"]:

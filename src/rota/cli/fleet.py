@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rota.cli import shown
-from rota.cli.access import Access, After, AsJson, DataDir, Key, Limit, Url
+from rota.cli.access import Access, After, AsJson, Limit, with_rota
 
 app = typer.Typer(no_args_is_help=True, help="Fleets: policy, totals and what happened.")
 
@@ -17,35 +17,31 @@ Ttl = Annotated[float | None, typer.Option(help="Seconds that a lease lasts.")]
 
 
 @app.command("list")
-def list_(url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False) -> None:
+@with_rota
+def list_(rota: Access, *, as_json: AsJson = False) -> None:
     """List fleets."""
-    with Access(url, key, data_dir) as rota:
-        shown.page(rota.get("/fleets"), ("name", "interval", "ttl"), as_json=as_json)
+    shown.page(rota.get("/fleets"), ("name", "interval", "ttl"), as_json=as_json)
 
 
 @app.command()
+@with_rota
 def create(
+    rota: Access,
     name: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
     interval: Interval = None,
     ttl: Ttl = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Make a fleet."""
-    with Access(url, key, data_dir) as rota:
-        shown.one(rota.post("/fleets", {"name": name, **_policy(interval, ttl)}), as_json=as_json)
+    shown.one(rota.post("/fleets", {"name": name, **_policy(interval, ttl)}), as_json=as_json)
 
 
 @app.command()
-def status(
-    fleet: Named = "default", url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False
-) -> None:
+@with_rota
+def status(rota: Access, fleet: Named = "default", *, as_json: AsJson = False) -> None:
     """Show a fleet's policy, totals and servers."""
-    with Access(url, key, data_dir) as rota:
-        found = rota.get(f"/fleets/{fleet}")
+    found = rota.get(f"/fleets/{fleet}")
     if as_json:
         shown.one(found, as_json=True)
         return
@@ -60,13 +56,12 @@ FIGURES = ("bots", "profiles")
 
 
 @app.command()
+@with_rota
 def change(
+    rota: Access,
     fleet: Named,
     interval: Interval = None,
     ttl: Ttl = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -74,26 +69,23 @@ def change(
     wish = _policy(interval, ttl)
     if not wish:
         raise typer.BadParameter("nothing is to be changed: give --interval or --ttl")
-    with Access(url, key, data_dir) as rota:
-        shown.one(rota.patch(f"/fleets/{fleet}", wish), as_json=as_json)
+    shown.one(rota.patch(f"/fleets/{fleet}", wish), as_json=as_json)
 
 
 @app.command()
-def events(  # noqa: PLR0913 - one option each
+@with_rota
+def events(
+    rota: Access,
     fleet: Named = "default",
     *,
     profile: Annotated[str | None, typer.Option(help="Only of this profile (id).")] = None,
     bot: Annotated[str | None, typer.Option(help="Only of this bot.")] = None,
     limit: Limit = 100,
     after: After = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """What happened, newest first."""
-    with Access(url, key, data_dir) as rota:
-        found = rota.page(f"/fleets/{fleet}/events", limit, after, profile=profile, bot=bot)
+    found = rota.page(f"/fleets/{fleet}/events", limit, after, profile=profile, bot=bot)
     shown.page(found, ("at", "kind", "bot", "profile", "epoch", "reason"), as_json=as_json)
 
 

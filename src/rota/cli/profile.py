@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rota.cli import shown
-from rota.cli.access import Access, After, AsJson, DataDir, Key, Limit, Url
+from rota.cli.access import Access, After, AsJson, Limit, with_rota
 from rota.errors import RotaError
 
 app = typer.Typer(no_args_is_help=True, help="Profiles: what clients want to have worked on.")
@@ -28,7 +28,9 @@ COLUMNS = ("id", "name", "account", "fleet", "wanted", "phase", "bot", "revision
 
 
 @app.command()
+@with_rota
 def create(  # noqa: PLR0913 - one option each
+    rota: Access,
     name: Annotated[str, typer.Argument(help="For people.")],
     *,
     config: Config = None,
@@ -37,21 +39,19 @@ def create(  # noqa: PLR0913 - one option each
     account: Annotated[str | None, typer.Option(help="Whose it is: name or id. Default: the key's own.")] = None,
     fleet: Annotated[str, typer.Option(help="Which fleet works on it.")] = "default",
     start: Annotated[bool, typer.Option("--start", help="Start it at once.")] = False,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a profile."""
     wish: dict[str, Any] = {"name": name, "fleet": fleet, "start": start, **_wish(None, config, label, priority)}
-    with Access(url, key, data_dir) as rota:
-        if account is not None:
-            wish["account"] = rota.id_of("/accounts", "acc_", account)
-        shown.one(rota.post("/profiles", wish), as_json=as_json)
+    if account is not None:
+        wish["account"] = rota.id_of("/accounts", "acc_", account)
+    shown.one(rota.post("/profiles", wish), as_json=as_json)
 
 
 @app.command("list")
-def list_(  # noqa: PLR0913 - one option each
+@with_rota
+def list_(
+    rota: Access,
     *,
     fleet: Annotated[str | None, typer.Option(help="Only of this fleet.")] = None,
     account: Annotated[str | None, typer.Option(help="Only of this account: name or id.")] = None,
@@ -59,132 +59,114 @@ def list_(  # noqa: PLR0913 - one option each
     name: Annotated[str | None, typer.Option(help="Only those with this in their name.")] = None,
     limit: Limit = 100,
     after: After = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """List profiles."""
-    with Access(url, key, data_dir) as rota:
-        owner = rota.id_of("/accounts", "acc_", account) if account else None
-        found = rota.page("/profiles", limit, after, fleet=fleet, account=owner, wanted=wanted, name=name)
+    owner = rota.id_of("/accounts", "acc_", account) if account else None
+    found = rota.page("/profiles", limit, after, fleet=fleet, account=owner, wanted=wanted, name=name)
     shown.page(found, COLUMNS, as_json=as_json)
 
 
 @app.command()
-def show(
-    profile: Named, url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False
-) -> None:
+@with_rota
+def show(rota: Access, profile: Named, *, as_json: AsJson = False) -> None:
     """Show one profile: what is wanted, and what is."""
-    with Access(url, key, data_dir) as rota:
-        shown.one(rota.get(f"/profiles/{_id(rota, profile)}"), as_json=as_json)
+    shown.one(rota.get(f"/profiles/{_id(rota, profile)}"), as_json=as_json)
 
 
 @app.command()
-def change(  # noqa: PLR0913 - one option each
+@with_rota
+def change(
+    rota: Access,
     profile: Named,
     *,
     name: Annotated[str | None, typer.Option(help="A new name.")] = None,
     config: Config = None,
     label: LabelList = None,
     priority: Priority = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given; a bot at work is reconfigured with its next heartbeat."""
     wish = _wish(name, config, label, priority)
     if not wish:
         raise typer.BadParameter("nothing is to be changed: give --name, --config, --label or --priority")
-    with Access(url, key, data_dir) as rota:
-        shown.one(rota.patch(f"/profiles/{_id(rota, profile)}", wish), as_json=as_json)
+    shown.one(rota.patch(f"/profiles/{_id(rota, profile)}", wish), as_json=as_json)
 
 
 @app.command()
-def start(
-    profiles: Several, url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False
-) -> None:
+@with_rota
+def start(rota: Access, profiles: Several, *, as_json: AsJson = False) -> None:
     """Start profiles: a bot works on each as soon as one is free."""
-    _tell(profiles, "start", url, key, data_dir, as_json=as_json)
+    _tell(rota, profiles, "start", as_json=as_json)
 
 
 @app.command()
-def stop(
-    profiles: Several, url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False
-) -> None:
+@with_rota
+def stop(rota: Access, profiles: Several, *, as_json: AsJson = False) -> None:
     """Stop profiles: their bots are told with their next heartbeat."""
-    _tell(profiles, "stop", url, key, data_dir, as_json=as_json)
+    _tell(rota, profiles, "stop", as_json=as_json)
 
 
 @app.command()
+@with_rota
 def delete(
+    rota: Access,
     profile: Named,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a profile with its records."""
-    with Access(url, key, data_dir) as rota:
-        profile_id = _id(rota, profile)
-        if not yes:
-            typer.confirm(f"Delete {profile} and all its records for ever?", abort=True, err=True)
-        rota.delete(f"/profiles/{profile_id}")
+    profile_id = _id(rota, profile)
+    if not yes:
+        typer.confirm(f"Delete {profile} and all its records for ever?", abort=True, err=True)
+    rota.delete(f"/profiles/{profile_id}")
     shown.done(f"{profile_id} is deleted", as_json=as_json, id=profile_id, deleted=True)
 
 
 @app.command()
+@with_rota
 def records(
+    rota: Access,
     profile: Named,
     *,
     kind: Annotated[str | None, typer.Option(help="Only of this kind.")] = None,
     limit: Limit = 100,
     after: After = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """What bots pushed for a profile, in the order of arrival."""
-    with Access(url, key, data_dir) as rota:
-        found = rota.page(f"/profiles/{_id(rota, profile)}/records", limit, after, kind=kind)
+    found = rota.page(f"/profiles/{_id(rota, profile)}/records", limit, after, kind=kind)
     shown.page(found, ("id", "at", "kind", "bot", "epoch", "data"), as_json=as_json)
 
 
 @app.command()
+@with_rota
 def assignments(
+    rota: Access,
     profile: Named,
     limit: Limit = 100,
     after: After = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Who worked for a profile, from when to when, and why it ended; newest first."""
-    with Access(url, key, data_dir) as rota:
-        found = rota.page(f"/profiles/{_id(rota, profile)}/assignments", limit, after)
+    found = rota.page(f"/profiles/{_id(rota, profile)}/assignments", limit, after)
     shown.page(found, ("bot", "epoch", "started_at", "confirmed_at", "ended_at", "reason"), as_json=as_json)
 
 
 @app.command()
+@with_rota
 def revisions(
+    rota: Access,
     profile: Named,
     limit: Limit = 100,
     after: After = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """A profile's configurations, oldest first."""
-    with Access(url, key, data_dir) as rota:
-        found = rota.page(f"/profiles/{_id(rota, profile)}/revisions", limit, after)
+    found = rota.page(f"/profiles/{_id(rota, profile)}/revisions", limit, after)
     shown.page(found, ("revision", "created_at", "config"), as_json=as_json)
 
 
@@ -226,18 +208,15 @@ def _wish(name: str | None, config: str | None, label: list[str] | None, priorit
     return wish
 
 
-def _tell(
-    profiles: list[str], verb: str, url: str | None, key: str | None, data_dir: Path | None, *, as_json: bool
-) -> None:
+def _tell(rota: Access, profiles: list[str], verb: str, *, as_json: bool) -> None:
     """Starts or stops each; one that is refused does not keep the others from being done."""
     refused: list[str] = []
     answers = []
-    with Access(url, key, data_dir) as rota:
-        for profile in profiles:
-            try:
-                answers.append(rota.post(f"/profiles/{_id(rota, profile)}/{verb}"))
-            except RotaError as error:
-                refused.append(f"{profile}: {error}")
+    for profile in profiles:
+        try:
+            answers.append(rota.post(f"/profiles/{_id(rota, profile)}/{verb}"))
+        except RotaError as error:
+            refused.append(f"{profile}: {error}")
     if as_json or answers:
         shown.page({"items": answers, "next": None}, COLUMNS, as_json=as_json)
     if refused:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rota.cli import shown
-from rota.cli.access import Access, After, AsJson, DataDir, FleetName, Key, Limit, Url
+from rota.cli.access import Access, After, AsJson, FleetName, Limit, with_rota
 from rota.cli.profile import read_labels
 
 app = typer.Typer(no_args_is_help=True, help="Servers: machines that may run bots.")
@@ -20,56 +20,51 @@ COLUMNS = ("id", "fleet", "hostname", "actual_bots", "expected_bots", "labels", 
 
 
 @app.command()
+@with_rota
 def add(
+    rota: Access,
     hostname: Annotated[str, typer.Argument(help="Exact, or a pattern such as 'bot-farm-*'.")],
     *,
     bots: Annotated[int, typer.Option(min=0, help="How many bots each such host should run.")],
     label: LabelList = None,
     fleet: FleetName = "default",
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """List a server, so that its bots are let in."""
     wish = {"hostname": hostname, "expected_bots": bots, "labels": read_labels(label or []), "fleet": fleet}
-    with Access(url, key, data_dir) as rota:
-        shown.one(rota.post("/servers", wish), as_json=as_json)
+    shown.one(rota.post("/servers", wish), as_json=as_json)
 
 
 @app.command("list")
+@with_rota
 def list_(
+    rota: Access,
     *,
     fleet: Annotated[str | None, typer.Option(help="Only of this fleet.")] = None,
     limit: Limit = 100,
     after: After = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """List servers with the bots that they run and should run."""
-    with Access(url, key, data_dir) as rota:
-        found = rota.page("/servers", limit, after, fleet=fleet)
+    found = rota.page("/servers", limit, after, fleet=fleet)
     shown.page(found, COLUMNS, as_json=as_json)
 
 
 @app.command()
-def show(server: Named, url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False) -> None:
+@with_rota
+def show(rota: Access, server: Named, *, as_json: AsJson = False) -> None:
     """Show one server."""
-    with Access(url, key, data_dir) as rota:
-        shown.one(rota.get(f"/servers/{_id(rota, server)}"), as_json=as_json)
+    shown.one(rota.get(f"/servers/{_id(rota, server)}"), as_json=as_json)
 
 
 @app.command()
+@with_rota
 def change(
+    rota: Access,
     server: Named,
     *,
     bots: Annotated[int | None, typer.Option(min=0, help="How many bots it should run.")] = None,
     label: LabelList = None,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given; new labels count for bots that come in from now on."""
@@ -78,18 +73,15 @@ def change(
         wish["labels"] = read_labels(label)
     if not wish:
         raise typer.BadParameter("nothing is to be changed: give --bots or --label")
-    with Access(url, key, data_dir) as rota:
-        shown.one(rota.patch(f"/servers/{_id(rota, server)}", wish), as_json=as_json)
+    shown.one(rota.patch(f"/servers/{_id(rota, server)}", wish), as_json=as_json)
 
 
 @app.command()
-def remove(
-    server: Named, url: Url = None, key: Key = None, data_dir: DataDir = None, *, as_json: AsJson = False
-) -> None:
+@with_rota
+def remove(rota: Access, server: Named, *, as_json: AsJson = False) -> None:
     """Take a server off the list: bots that are in stay, new ones are refused."""
-    with Access(url, key, data_dir) as rota:
-        server_id = _id(rota, server)
-        rota.delete(f"/servers/{server_id}")
+    server_id = _id(rota, server)
+    rota.delete(f"/servers/{server_id}")
     shown.done(f"{server} is off the list", as_json=as_json, id=server_id, removed=True)
 
 

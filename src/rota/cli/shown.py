@@ -22,7 +22,8 @@ PHASES = {
     "idle": "dim",
     "stopped": "dim",
 }
-NUMBERS = frozenset({"expected_bots", "actual_bots", "priority", "revision", "epoch", "interval", "ttl"})
+NUMBERS = frozenset({"expected_bots", "actual_bots", "priority", "revision", "epoch", "interval", "ttl", "beat_age"})
+HEADS = {"beat_age": "beat age, s", "interval": "interval, s", "ttl": "ttl, s"}
 WIDTH_OF_A_PIPE = 200
 """Columns of a table that nobody looks at on a screen."""
 
@@ -35,7 +36,7 @@ def page(found: Mapping[str, Any], columns: Sequence[str], *, as_json: bool) -> 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify: Any = "right" if column in NUMBERS else "left"
-        table.add_column(column.replace("_", " "), justify=justify, overflow="fold")
+        table.add_column(HEADS.get(column, column.replace("_", " ")), justify=justify, overflow="fold")
     for item in found["items"]:
         table.add_row(*(cell(column, item[column]) for column in columns))
     console().print(table)
