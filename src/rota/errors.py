@@ -141,7 +141,7 @@ class ServerNotAllowedError(ProblemError):
     code = "server_not_allowed"
     status = 403
     title = "Server not allowed"
-    default = "This hostname is not on the list: run `rota server add HOSTNAME`."
+    default = "This hostname is not on the list: run `rota server add HOSTNAME --bots N`."
 
 
 class NotFoundError(ProblemError):

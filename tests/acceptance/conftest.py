@@ -27,8 +27,11 @@ END_WITHIN = 12.0
 class RotaServer:
     """One `rota serve`; may be killed and started again on the same data."""
 
-    def __init__(self, data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *options: str, environment: dict[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
         self.data_dir = data_dir
+        self.cwd = cwd
         self.options = options
         self.environment = environment or {}
         self.process: subprocess.Popen[str] | None = None
@@ -46,6 +49,7 @@ class RotaServer:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            cwd=self.cwd,
             env={**os.environ, "ROTA_WORKERS": "1", **self.environment},
         )
         log.close()

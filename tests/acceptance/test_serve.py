@@ -152,6 +152,7 @@ def test_a_taken_port_is_refused(data_dir: Path) -> None:
         ("ROTA_DATABASE_URL", "postgresql://x@127.0.0.1:1/x", ("cannot reach PostgreSQL", "ROTA_DATABASE_URL")),
         ("ROTA_DATABASE_URL", "mysql://x", ("ROTA_DATABASE_URL",)),
         ("ROTA_WORKERS", "none", ("ROTA_WORKERS",)),
+        ("ROTA_SSL_CERTFILE", "/nowhere.pem", ("cannot use the certificate /nowhere.pem", "No such file")),
     ],
 )
 def test_a_store_or_setting_that_cannot_be_used_is_refused_in_one_line(
@@ -184,6 +185,27 @@ def test_a_wrong_database_password_is_refused_in_one_line(data_dir: Path) -> Non
     place.close()
     assert "password" in line
     assert "ROTA_DATABASE_URL" in line
+
+
+def test_a_user_that_may_not_make_tables_is_refused_in_one_line(
+    data_dir: Path, postgres: EmbeddedPostgres, database_url: str
+) -> None:
+    psql = [str(postgres.program("psql")), "-h", str(postgres.sockets), "-U", "rota", "-d", "rota", "-qc"]
+    subprocess.run([*psql, "DROP ROLE IF EXISTS reader"], check=True, capture_output=True)
+    subprocess.run([*psql, "CREATE ROLE reader LOGIN"], check=True, capture_output=True)
+    url = database_url.replace("rota@", "reader@") + "&sslmode=prefer"
+    line = refusal("--data-dir", str(data_dir), "--port", "0", ROTA_DATABASE_URL=url)
+    assert line.startswith("rota: cannot migrate the database: permission denied")
+
+
+def test_a_settings_file_is_read_by_the_parent_alone(data_dir: Path) -> None:
+    elsewhere = data_dir.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "rota.toml").write_text('ssl_certfile = "/nowhere.pem"\n')
+    (elsewhere / "other.toml").write_text("workers = 1\n")
+    server = RotaServer(data_dir, "--config", str(elsewhere / "other.toml"), cwd=elsewhere)
+    server.start()
+    assert server.stop() == 0
 
 
 def refusal(*options: str, **environment: str) -> str:

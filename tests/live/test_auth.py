@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rota.errors import UnavailableError, UnknownBotError
-from rota.live.bots import kill
-from rota.live.liveness import pulse
+from rota.live.bots import drain, kill
+from rota.live.liveness import pulse, reap
 from rota.live.scripts import Live
 from rota.protocol import Working
 from tests.live.driver import TTL, Driver
@@ -92,3 +92,16 @@ async def test_a_lease_raises_an_epoch_that_live_state_forgot(driver: Driver) ->
     assert await driver.auth("s1/1") is None
     told = await driver.beat("s1/1")
     assert told.epoch > work.epoch
+
+
+async def test_a_draining_slot_takes_its_leased_work_back_only_to_end_it(driver: Driver) -> None:
+    work = await driver.working("s1/1")
+    await driver.pass_time(TTL * 1100 + 1)
+    await reap(driver.live, driver.fleet, 10)
+    await driver.auth("s2/1")
+    await drain(driver.live, driver.fleet, "s2/1", draining=True)
+    assert await driver.auth("s2/1", leased=work) is None
+    assert (await driver.profile(work.profile)).phase == "stopping", "nobody else gets it meanwhile"
+    assert (await driver.beat("s2/1", work)).code == "stop"
+    assert (await driver.beat("s2/1")).code == "exit"
+    assert (await driver.profile(work.profile)).phase == "waiting"

@@ -47,7 +47,7 @@ async def test_a_silent_bot_and_a_profile_that_waits_too_long_are_named(
     await list_server(ledger, driver.fleet, "s1", 1)
     await driver.auth("s1/1")
     await driver.want("prf_1", labels={"region": "nowhere"})
-    await driver.pass_time(TTL * 2000 + 1)
+    await driver.pass_time(TTL * 2000 + 3000)
     assert await found(ledger, live, driver.fleet) == {("dead_bot", "s1/1"), ("waiting_too_long", "prf_1")}
 
 

@@ -12,7 +12,6 @@ from rota.steward import record as record_module
 from rota.steward.record import record
 from tests.live.driver import Driver
 
-
 DAY = ["incarnation", "waiting", "auth", "granted", "working"]
 """What is recorded of a bot that is brought to work in a new fleet."""
 

@@ -10,7 +10,6 @@ from typing import NamedTuple, get_args
 import pytest
 
 from rota.live.entries import BOT_PHASES, PROFILE_PHASES
-from rota.live.liveness import GAP_MS
 from rota.live.scripts import VERBS
 from rota.protocol import LeaveRequest
 from tests.live.test_lua_headers import PRELUDE, code, prelude_functions, source
@@ -162,4 +161,6 @@ def test_the_times_of_the_page_are_those_of_the_scripts() -> None:
     assert f"| {first // 1000} s from then; {first // 500}, {first // 250} … {most // 1000} s " in holds
     assert forgiven == 600_000
     assert "Ten minutes in `working`" in holds
-    assert f"more than {GAP_MS // 1000} s old" in section(STATES, "## Deadlines and deafness")
+    least, most = map(int, re.findall(r"GAP_MOST_MS = (\d+), (\d+)", PRELUDE)[0])
+    gap = f"a quarter of the lease, at least {least // 1000} s and at most {most // 1000} s"
+    assert gap in section(STATES, "## Deadlines and deafness")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -43,6 +44,7 @@ class Serving:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told)
+        check_certificate(self._settings)
         listener = listen(self._settings)
         stores = Stores(self._settings)
         try:
@@ -100,6 +102,22 @@ class Serving:
             self._crew.watch()
             if time.monotonic() > deadline:
                 raise RotaError(f"the web workers do not answer at {url}; see the log above")
+
+
+def check_certificate(settings: Settings) -> None:
+    """Tries the certificate and key before any worker would fail by them.
+
+    Raises:
+        RotaError: they cannot be used.
+    """
+    if settings.ssl_certfile is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+    except OSError as error:  # SSLError is one, too
+        reason = error.strerror or error
+        msg = f"cannot use the certificate {settings.ssl_certfile} with the key {settings.ssl_keyfile}: {reason}"
+        raise RotaError(msg) from None
 
 
 def _answers(url: str, settings: Settings) -> bool:

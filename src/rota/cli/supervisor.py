@@ -44,6 +44,7 @@ class Stores:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._opened = False
         self._place: Place | None = None
         self._valkey: EmbeddedValkey | None = None
         self._postgres: EmbeddedPostgres | None = None
@@ -68,6 +69,7 @@ class Stores:
             self.database_url = self._postgres.url
         asyncio.run(self._check())
         upgrade(self.database_url)
+        self._opened = True
 
     def mend(self) -> None:
         """Starts a built-in store again that has ended by itself."""
@@ -79,7 +81,7 @@ class Stores:
 
     def close(self, timeout: float) -> None:
         """Ends what was started here. Live state is sealed first: its next run may be trusted to have lost nothing."""
-        if self._postgres is not None and self._valkey is not None:
+        if self._valkey is not None and self._opened:
             asyncio.run(self._seal())
         for store in (self._postgres, self._valkey):
             if store is not None:
@@ -244,6 +246,8 @@ def _environment(settings: Settings, stores: Stores, pipe: int) -> dict[str, str
             environment[f"{PREFIX}{name.upper()}"] = text
     environment[f"{PREFIX}REDIS_URL"] = stores.redis_url
     environment[f"{PREFIX}DATABASE_URL"] = stores.database_url
+    # Everything is settled here: a settings file that children found would be another one.
+    environment[f"{PREFIX}CONFIG"] = os.devnull
     environment[PARENT_PIPE] = str(pipe)
     return environment
 

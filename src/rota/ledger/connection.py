@@ -44,7 +44,11 @@ def database_url(url: str) -> URL:
         raise StoreError("ROTA_DATABASE_URL is not an address of the form postgresql://…") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise StoreError("ROTA_DATABASE_URL must begin with postgresql://")
-    return parsed.set(drivername="postgresql+asyncpg")
+    query = dict(parsed.query)
+    if "sslmode" in query:
+        # libpq's word, which every other tool takes, in asyncpg's terms.
+        query["ssl"] = query.pop("sslmode")
+    return parsed.set(drivername="postgresql+asyncpg", query=query)
 
 
 def engine(url: str, *, timeout: float, pooled: bool = True) -> AsyncEngine:

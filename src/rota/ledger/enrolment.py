@@ -51,6 +51,6 @@ async def admit(tx: Transaction, secret: str, hostname: str) -> Admission:
         raise InvalidKeyError
     *fleet, server_id, labels = row
     if server_id is None:
-        msg = f"The hostname {hostname} is not on the list of fleet {fleet[0]}: run `rota server add {hostname}`."
+        msg = f"The hostname {hostname} is not listed in fleet {fleet[0]}: run `rota server add {hostname} --bots N`."
         raise ServerNotAllowedError(msg)
     return Admission(Fleet(*fleet), server_id, labels)

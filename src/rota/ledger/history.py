@@ -122,7 +122,7 @@ async def assignments_page(
         query = query.where(table.profile_id == profile)
     if bot is not None:
         query = query.where(table.bot == bot)
-    if after and after.isdigit():
+    if after and after.isdecimal():
         query = query.where(table.epoch < int(after))
     rows = await tx.execute(query.order_by(table.epoch.desc()).limit(limit + 1))
     return page_of([PastAssignment(*row) for row in rows], limit, lambda item: item.epoch)

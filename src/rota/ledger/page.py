@@ -42,7 +42,7 @@ def number_after(after: str | None) -> int:
     """
     if after is None or after == "":
         return 0
-    if not after.isdigit() or len(after) > 18:  # noqa: PLR2004 - what fits a bigint for sure
+    if not (after.isascii() and after.isdecimal()) or len(after) > 18:  # noqa: PLR2004 - what fits a bigint for sure
         raise InvalidRequestError("`after` must be the `next` of the page before.")
     return int(after)
 

@@ -161,7 +161,7 @@ assignments = Table(
     _moment("started_at", "when it was granted"),
     _moment("confirmed_at", "when the bot first said that it works", nullable=True),
     _moment("ended_at", "when it ended", nullable=True),
-    Column("reason", Text, comment="why it ended: released, left, died, killed, replaced, superseded"),
+    Column("reason", Text, comment="why it ended: the event and its reason, such as `left: crash`"),
     Index(None, "bot", "started_at"),
     Index("ix_assignments_open", "profile_id", postgresql_where=text("ended_at IS NULL")),
     comment="Who worked for whom, from when to when.",

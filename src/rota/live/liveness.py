@@ -10,9 +10,6 @@ from rota.live.entries import moment
 from rota.live.scripts import Live
 from rota.protocol import deadline_after_ms
 
-GAP_MS = 5_000
-"""Milliseconds without a pulse of the web after which rota counts as deaf."""
-
 
 @dataclass(frozen=True)
 class Pulse:
@@ -43,7 +40,7 @@ async def pulse(
     known: str = "",
 ) -> Pulse:
     """Says that `who` is there; see `lua/pulse.lua` for what each one changes. `known` is the ledger's incarnation."""
-    reply = await live.call("pulse", fleet, who, deadline_after_ms(ttl), GAP_MS, incarnation, known)
+    reply = await live.call("pulse", fleet, who, deadline_after_ms(ttl), incarnation, known)
     name, built, deaf, quiet = reply
     return Pulse(
         incarnation=name.decode() or None,
@@ -55,5 +52,5 @@ async def pulse(
 
 async def reap(live: Live, fleet: str, limit: int) -> Reaped:
     """Removes at most `limit` bots whose deadline has passed."""
-    count, more = await live.call("reap", fleet, limit, GAP_MS)
+    count, more = await live.call("reap", fleet, limit)
     return Reaped(count=max(0, int(count)), more=bool(more), deaf=int(count) < 0)

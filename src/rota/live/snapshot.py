@@ -214,4 +214,4 @@ def _scored(head: Any) -> Iterable[tuple[str, float]]:
 
 def natural(text: str) -> list[tuple[int, int | str]]:
     """Sorts `web-2` before `web-10`."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text)]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text)]

@@ -17,6 +17,8 @@ MOST_FINDINGS = 200
 WAITING_TOO_LONG = 2.0
 """Waiting for more than this many ttl is too long."""
 WAITING_LOOKED_AT = 1000
+REAPED_WITHIN = 2.0
+"""Seconds after its deadline within which the steward removes a bot; only then is something wrong."""
 PULSE_TOO_OLD = 10.0
 """Seconds without a pulse of a web worker after which nobody hears."""
 
@@ -43,10 +45,10 @@ async def inspect(ledger: Ledger, live: Live, fleet: str) -> list[Finding]:
     actual = await snapshot.servers(live, fleet)
     found = [
         *await _live_state(live, policy),
+        *await _broken(live, fleet),
         *await _dead_bots(live, policy),
         *_bot_numbers(listed, actual),
         *await _waiting(live, policy),
-        *await _broken(live, fleet),
     ]
     return found[:MOST_FINDINGS]
 
@@ -80,7 +82,9 @@ async def _live_state(live: Live, policy: Fleet) -> list[Finding]:
 async def _dead_bots(live: Live, policy: Fleet) -> list[Finding]:
     overdue = await audit.overdue(live, policy.name, MOST_FINDINGS)
     return [
-        Finding("dead_bot", bot, f"bot {bot} is silent; its deadline passed {late:.0f} s ago") for bot, late in overdue
+        Finding("dead_bot", bot, f"bot {bot} is silent; its deadline passed {late:.0f} s ago")
+        for bot, late in overdue
+        if late > REAPED_WITHIN
     ]
 
 

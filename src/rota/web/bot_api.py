@@ -138,6 +138,10 @@ class BotApi:
         restored = await bots.auth(
             state.live, fleet.name, newcomer, ttl=fleet.ttl, leased=request.working if lease else None
         )
+        if restored is not None:
+            # A ledger that was restored from a backup may not know this grant: the bot's data must be taken.
+            async with state.ledger.begin() as tx:
+                await fences.raise_to(tx, [(restored.profile, restored.epoch)])
         assignment = _bare(restored.profile, restored.epoch, restored.revision) if restored else "null"
         policy = Policy.of(fleet.interval, fleet.ttl)
         body = f'{{"bot":"{bot}","token":"{token}",{policy.json},"assignment":{assignment}}}'

@@ -10,6 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from rota.errors import StoreError
 from rota.ledger.connection import engine
@@ -24,9 +25,14 @@ def upgrade(url: str) -> None:
     """Brings the database to the newest schema; safe when several processes do it at once.
 
     Raises:
-        StoreError: the database was migrated by a newer rota.
+        StoreError: the database was migrated by a newer rota, or does not let its user make tables.
     """
-    asyncio.run(_run(url, _upgrade))
+    try:
+        asyncio.run(_run(url, _upgrade))
+    except DBAPIError as error:
+        reason = str(error.orig).rpartition(">: ")[2].partition("\n")[0]
+        msg = f"cannot migrate the database: {reason}; the user in ROTA_DATABASE_URL must own it and may make tables"
+        raise StoreError(msg) from None
 
 
 def current(url: str) -> str | None:

@@ -27,7 +27,14 @@ local now_us = clock[1] * 1000000 + clock[2]
 local DIGEST = 32
 local EVENTS_KEPT = 1000000
 local CLASSES_A_LOOK = 64
+local GAP_LEAST_MS, GAP_MOST_MS = 2000, 5000
 local CRASH_FIRST_MS, CRASH_MOST_MS, CRASH_FORGIVEN_MS = 10000, 600000, 600000
+
+-- Without a pulse of the web for longer than this, rota counts as deaf. Well below the slack between two beats and
+-- their deadline, so that no gap that goes unnoticed can end a bot that beats on time; well above a pulse's second.
+local function deaf_gap(lease)
+  return math.max(GAP_LEAST_MS, math.min(GAP_MOST_MS, lease / 4))
+end
 
 -- tostring keeps 14 digits; an epoch has 16.
 local function digits(number)

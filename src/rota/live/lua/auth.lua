@@ -47,9 +47,14 @@ if bot.phase == 'i' and profile_id ~= '' then
   local p = get_profile(profile_id)
   local free = p and p.want == '1' and (p.phase == 'q' or p.phase == 'h')
   if free and tonumber(p.epoch) <= tonumber(epoch) then
-    bind(id, bot, profile_id, p, epoch, 'w')
+    -- A draining bot is bound all the same, until it says that it has stopped: it is still at work.
+    bind(id, bot, profile_id, p, epoch, bot.flag == 'd' and 'x' or 'w')
     event('resumed', id, profile_id, epoch, 'lease')
-    restored = {'ok', profile_id, epoch, p.revision}
+    if bot.flag == 'd' then
+      event('stopping', id, profile_id, epoch, 'drain')
+    else
+      restored = {'ok', profile_id, epoch, p.revision}
+    end
   end
 end
 

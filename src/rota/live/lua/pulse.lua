@@ -4,12 +4,11 @@
 -- KEYS: as in _moves.lua
 -- ARGV[1] who        web, steward, built or seal
 -- ARGV[2] lease      ms that the fleet's policy gives from a beat to its deadline
--- ARGV[3] gap        ms without a pulse of the web after which rota counts as deaf
--- ARGV[4] candidate  name for a new incarnation (steward), or the one that was rebuilt (built)
--- ARGV[5] known      the incarnation that the ledger knows, or empty on a fresh installation
+-- ARGV[3] candidate  name for a new incarnation (steward), or the one that was rebuilt (built)
+-- ARGV[4] known      the incarnation that the ledger knows, or empty on a fresh installation
 -- Replies: {incarnation or '', built 1 or 0, deaf until ms, quiet until ms}
 -- Refusals: none
-local who, lease, gap, candidate, known = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local who, lease, candidate, known = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local p = call('HMGET', pulse, 'incarnation', 'built', 'heard', 'deaf', 'quiet', 'lease', 'kept')
 local incarnation, built, heard, deaf, quiet = p[1], p[2], tonumber(p[3] or 0), tonumber(p[4] or 0), tonumber(p[5] or 0)
 
@@ -31,7 +30,7 @@ elseif who == 'seal' and incarnation then
 end
 if who == 'web' then
   -- Silence is held against nobody; where nobody is there, as on a fresh installation, nothing needs to wait.
-  if now - heard > gap and call('ZCARD', due) > 0 then deaf = now + longest end
+  if now - heard > deaf_gap(longest) and call('ZCARD', due) > 0 then deaf = now + longest end
   heard = now
 end
 if incarnation then

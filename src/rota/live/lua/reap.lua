@@ -2,11 +2,11 @@
 -- Purpose: removes bots whose deadline has passed, in bounded steps; nobody while rota is deaf.
 -- KEYS: as in _moves.lua
 -- ARGV[1] limit      how many at most
--- ARGV[2] gap        ms without a pulse of the web after which rota counts as deaf
 -- Replies: {number removed, 1 if more are overdue else 0}
 -- Refusals: {-1, 0} while deaf
-local limit, gap = tonumber(ARGV[1]), tonumber(ARGV[2])
-local known = call('HMGET', pulse, 'heard', 'deaf')
+local limit = tonumber(ARGV[1])
+local known = call('HMGET', pulse, 'heard', 'deaf', 'lease')
+local gap = deaf_gap(tonumber(known[3] or 0))
 if now - tonumber(known[1] or 0) > gap or now < tonumber(known[2] or 0) then return {-1, 0} end
 
 local overdue = call('ZRANGEBYSCORE', due, '-inf', digits(now), 'LIMIT', 0, limit)

@@ -48,7 +48,7 @@ def upgrade() -> None:
             "reason",
             sa.Text(),
             nullable=True,
-            comment="why it ended: released, left, died, killed, replaced, superseded",
+            comment="why it ended: the event and its reason, such as `left: crash`",
         ),
         sa.PrimaryKeyConstraint("profile_id", "epoch", name=op.f("pk_assignments")),
         comment="Who worked for whom, from when to when.",
