@@ -70,7 +70,7 @@ def _server(before: ServerCard, after: ServerCard, page: FleetPage) -> Iterator[
 
 
 def _bot(cell: Cell, view: View) -> str:
-    return _partial(cell.id, "_bot.html" if view == "wall" else "_bot_row.html", cell=cell)
+    return _partial(cell.id, "_bot.html" if view == "wall" else "_bot_row.html", cells=[cell])
 
 
 def _region(name: str, page: FleetPage) -> str:

@@ -83,7 +83,7 @@ async def read_fleet(state: State, facts: Facts, scope: Scope) -> FleetPage:
         NotFoundError: there is no such fleet.
     """
     policy = await state.policies.of(scope.fleet)
-    listed = await facts.listed(scope.fleet)
+    listed, all_fleets = await asyncio.gather(facts.listed(scope.fleet), facts.fleets())
     try:
         totals, actual = await asyncio.gather(
             snapshot.totals(state.live, scope.fleet), snapshot.servers(state.live, scope.fleet)
@@ -100,7 +100,7 @@ async def read_fleet(state: State, facts: Facts, scope: Scope) -> FleetPage:
         found, totals, queue = [unseen(place) for place in _on_page(everywhere, scope.number)], None, None
     return FleetPage(
         scope=scope,
-        fleets=await facts.fleets(),
+        fleets=all_fleets,
         notices=_notices(facts, live_away=totals is None),
         verdict=judge(totals, everywhere, found, queue) if totals and queue else None,
         figures=_figures(totals) if totals else None,

@@ -37,7 +37,6 @@ class RecordLine:
     at: datetime
     kind: str
     bot: str
-    epoch: int
     data: str
 
 
@@ -120,7 +119,7 @@ async def _read(state: State, profile_id: str) -> ProfilePage:
         bot_href=link("bots", *view.bot.split("/", 1), fleet=profile.fleet) if view and view.bot else "",
         config=json.dumps(profile.config, indent=2, ensure_ascii=False),
         revisions=tuple(reversed(revisions.items)),
-        records=tuple(RecordLine(one.at, one.kind, one.bot, one.epoch, _cut(one.data)) for one in newest),
+        records=tuple(RecordLine(one.at, one.kind, one.bot, _cut(one.data)) for one in newest),
         past=stints(past.items, {}),
     )
 

@@ -25,7 +25,6 @@ class Waiting:
     crashes: how many of its bots crashed in a row; a hold without any waits for a killed bot's lease to end.
     """
 
-    id: str
     name: str
     href: str
     since: datetime | None
@@ -48,18 +47,17 @@ async def read_queue(live: Live, facts: Facts, fleet: str, totals: snapshot.Tota
     waiting, held = await asyncio.gather(snapshot.waiting(live, fleet, SHOWN), snapshot.held(live, fleet, SHOWN))
     names = await facts.names([view.id for view in (*waiting, *held)])
     return Queue(
-        waiting=tuple(_entry(view, names[view.id], fleet) for view in waiting),
+        waiting=tuple(_entry(view, names[view.id]) for view in waiting),
         waiting_total=max(totals.profiles["waiting"], len(waiting)),
-        held=tuple(_entry(view, names[view.id], fleet) for view in held),
+        held=tuple(_entry(view, names[view.id]) for view in held),
         held_total=max(totals.profiles["held"], len(held)),
     )
 
 
-def _entry(view: ProfileView, name: str, fleet: str) -> Waiting:
+def _entry(view: ProfileView, name: str) -> Waiting:
     return Waiting(
-        id=view.id,
         name=name,
-        href=link("profiles", view.id, fleet=fleet),
+        href=link("profiles", view.id),
         since=view.since,
         until=view.not_before,
         crashes=view.crashes,

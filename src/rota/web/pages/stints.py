@@ -21,7 +21,6 @@ class Stint:
     bot_href: str
     profile_name: str
     profile_href: str
-    epoch: int
     started_at: datetime
     ended_at: datetime | None
     reason: str
@@ -38,7 +37,6 @@ def _stint(one: PastAssignment, name: str) -> Stint:
         bot_href=link("bots", *one.bot.split("/", 1), fleet=one.fleet),
         profile_name=name,
         profile_href=link("profiles", one.profile),
-        epoch=one.epoch,
         started_at=one.started_at,
         ended_at=one.ended_at,
         reason=one.reason or "",
