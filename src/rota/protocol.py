@@ -107,6 +107,13 @@ class Working(_Request):
     revision: Revision = 1
 
 
+class Ended(_Request):
+    """An assignment whose work has ended."""
+
+    profile: ProfileId
+    epoch: Epoch
+
+
 class LeasedWorking(Working):
     """What a process is still doing, with the lease that proves it was granted."""
 
@@ -124,9 +131,13 @@ class AuthRequest(_Request):
 
 
 class HeartbeatRequest(_Request):
-    """Body of `POST /bot/heartbeat`; an empty body is an idle bot."""
+    """Body of `POST /bot/heartbeat`; an empty body is an idle bot.
+
+    A bot that sends `ended`, be it null, is taken at its word alone: no silence of an old request releases its profile.
+    """
 
     working: Working | None = None
+    ended: Ended | None = None
     status: Status = ""
     accepting: bool = True
     wait: Annotated[float, Field(ge=0, le=55)] = 0

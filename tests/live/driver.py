@@ -8,7 +8,7 @@ from typing import Any
 from rota.live import bots, keys, profiles
 from rota.live.beats import Answer, Beats
 from rota.live.bots import Newcomer, Restored
-from rota.live.entries import ProfileView, idle_entry, working_entry
+from rota.live.entries import ProfileView, idle_entry, idle_entry_of, working_entry
 from rota.live.scripts import Live
 from rota.live.snapshot import profiles as profile_views
 from rota.protocol import Working, deadline_after_ms
@@ -65,11 +65,19 @@ class Driver:
         return restored
 
     async def beat(
-        self, bot: str, working: Working | None = None, *, accepting: bool = True, digest: bytes | None = None
+        self,
+        bot: str,
+        working: Working | None = None,
+        *,
+        accepting: bool = True,
+        digest: bytes | None = None,
+        ended: tuple[str, int] | None = None,
     ) -> Answer:
         """The answer in full, also where the script leaves it out because there is nothing new."""
         token = digest or self.digests[bot]
-        if working is None:
+        if working is None and ended is not None:
+            entry = idle_entry_of(token, accepting=accepting, status="", profile=ended[0], epoch=ended[1])
+        elif working is None:
             entry = idle_entry(token, accepting=accepting, status="")
         else:
             entry = working_entry(

@@ -105,3 +105,16 @@ async def test_a_draining_slot_takes_its_leased_work_back_only_to_end_it(driver:
     assert (await driver.beat("s2/1", work)).code == "stop"
     assert (await driver.beat("s2/1")).code == "exit"
     assert (await driver.profile(work.profile)).phase == "waiting"
+
+
+async def test_a_repeated_auth_of_a_bot_at_work_gives_its_profile_to_nobody_before_it_has_stopped(
+    driver: Driver,
+) -> None:
+    work = await driver.working("s1/1")
+    await driver.auth("s2/1")
+    await driver.auth("s1/1")
+    assert await driver.auth("s1/1", leased=work) is None
+    assert (await driver.profile(work.profile)).phase == "stopping"
+    assert (await driver.beat("s2/1")).code == "wait"
+    assert (await driver.beat("s1/1", work)).code == "stop"
+    assert (await driver.beat("s1/1")).code == "start"

@@ -11,10 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from rota.live import bots
 from rota.live.entries import idle_entry, parse_roster_entry, working_entry
 from rota.live.liveness import pulse
-from rota.live.snapshot import totals
+from rota.live.snapshot import all_bots, totals
 from rota.protocol import Working
 from tests.live.driver import TTL, Driver
 from tests.live.invariants import check, read_everything
+
+NOTHING = ("-", 0)
+"""What a bot tells that has ended no work since it last heard an answer."""
 
 
 async def test_an_unbound_bot_waits_while_nothing_waits_for_it(driver: Driver) -> None:
@@ -203,3 +206,22 @@ async def test_any_number_of_beats_may_come_at_once(driver: Driver, count: int) 
         await driver.auth(name)
     told = await asyncio.gather(*(driver.beat(name) for name in names))
     assert [answer.code for answer in told] == ["wait"] * count
+
+
+async def test_an_idle_beat_that_is_older_than_the_work_does_not_release_it(driver: Driver) -> None:
+    work = await driver.working("s1/1")
+    await driver.want(work.profile, "stopped")
+    for old in (NOTHING, (work.profile, work.epoch - 1), ("prf_other", work.epoch)):
+        assert (await driver.beat("s1/1", ended=old)).code == "stop"
+    assert (await driver.profile(work.profile)).phase == "stopping"
+    assert (await driver.beat("s1/1", ended=(work.profile, work.epoch))).code == "wait"
+    assert (await driver.profile(work.profile)).phase == "stopped"
+
+
+async def test_a_bot_that_tells_what_it_ended_is_given_work_and_is_quiet_as_any_other(driver: Driver) -> None:
+    await driver.auth("s1/1")
+    assert (await driver.beat("s1/1", ended=NOTHING)).code == "wait"
+    await driver.want("prf_1")
+    assert (await driver.beat("s1/1", ended=NOTHING, accepting=False)).code == "wait"
+    assert [bot.quiet for bot in await all_bots(driver.live, driver.fleet, limit=9, ttl=TTL)] == [True]
+    assert (await driver.beat("s1/1", ended=NOTHING)).code == "start"

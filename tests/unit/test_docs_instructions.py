@@ -75,6 +75,11 @@ def nothing(_work: Working) -> None:
     return None
 
 
+def ended_nothing(_work: Working) -> None:
+    """Also reports nothing, and says that it has ended nothing."""
+    return
+
+
 def same(work: Working) -> Working:
     return work
 
@@ -103,6 +108,10 @@ CASES: dict[tuple[str, str], list[tuple[State, Report, bool, str]]] = {
         (stopped, nothing, True, "wait"),
         (drained, nothing, True, "exit"),
     ],
+    ("bound to P/e, stop wanted", "nothing, and `ended` is not P/e"): [
+        (stopped, ended_nothing, True, "stop"),
+        (drained, ended_nothing, True, "stop"),
+    ],
 }
 
 
@@ -119,5 +128,7 @@ async def test_a_row_tells_what_the_store_answers(driver: Driver, row: list[str]
         own = Driver(driver.live, f"{driver.fleet}-{number}")
         await build(own.live, own.fleet)
         work = await state(own)
-        answer = await own.beat(BOT, report(work), accepting=accepting)
+        said = report(work)
+        ended = ("-", 0) if report is ended_nothing else None
+        answer = await own.beat(BOT, said, accepting=accepting, ended=ended)
         assert answer.code == instruction, (state, report)

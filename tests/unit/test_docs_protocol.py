@@ -26,6 +26,7 @@ CALLS: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
 NESTED: dict[type[BaseModel], str] = {
     protocol.LeasedWorking: "working.",
     protocol.Working: "working.",
+    protocol.Ended: "ended.",
     protocol.Record: "records[].",
     protocol.Assignment: "assignment.",
 }

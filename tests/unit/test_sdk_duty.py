@@ -40,7 +40,7 @@ async def test_a_bot_enters_the_roster_with_its_key_and_then_names_its_token(pee
         "labels": {"region": "eu"},
     }
     assert {call.secret for call in peer.said("heartbeat")} == {"token-1"}
-    assert peer.said("heartbeat")[0].body == {"status": "", "accepting": True, "wait": 0.0}
+    assert peer.said("heartbeat")[0].body == {"ended": None, "status": "", "accepting": True, "wait": 0.0}
 
 
 async def test_wait_leaves_the_bot_idle_and_it_beats_at_the_interval_that_it_is_told(peer: Peer) -> None:

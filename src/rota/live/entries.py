@@ -26,7 +26,7 @@ WANTS = {"started": "1", "stopped": "0", "deleted": "d"}
 
 
 class RosterEntry(NamedTuple):
-    """One bot's entry; `flag` is 1 accepting, 0 quiet, d draining."""
+    """One bot's entry; `flag` is 1 or a accepting, 0 or q quiet, d draining."""
 
     digest: bytes
     phase: str
@@ -57,6 +57,12 @@ class ProfileView:
 def idle_entry(digest: bytes, *, accepting: bool, status: str) -> bytes:
     """The roster entry of a bot that reports no work."""
     return b"%bi%b - 0 0 %b" % (digest, b"1" if accepting else b"0", status.encode())
+
+
+def idle_entry_of(digest: bytes, *, accepting: bool, status: str, profile: str, epoch: int) -> bytes:
+    """The roster entry of a bot that reports no work and tells what it has ended: an assignment, or `-` and 0."""
+    flag = b"a" if accepting else b"q"
+    return b"%bi%b %b %d 0 %b" % (digest, flag, profile.encode(), epoch, status.encode())
 
 
 def working_entry(digest: bytes, profile: str, epoch: int, revision: int, *, accepting: bool, status: str) -> bytes:

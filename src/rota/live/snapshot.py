@@ -188,7 +188,7 @@ def _view(id_: str, entry: bytes, detail: bytes, left_ms: float, ttl: float) -> 
         instance=instance,
         phase=recorded.phase,
         draining=recorded.flag == "d",
-        quiet=recorded.flag == "0",
+        quiet=recorded.flag in "0q",
         profile=recorded.profile,
         epoch=recorded.epoch or None,
         revision=recorded.revision or None,

@@ -20,7 +20,7 @@ from rota.errors import (
     SupersededError,
     UnknownBotError,
 )
-from rota.protocol import Assignment, HeartbeatReply, HeartbeatRequest, Instruction, LeaveRequest
+from rota.protocol import Assignment, Ended, HeartbeatReply, HeartbeatRequest, Instruction, LeaveRequest
 from rota.sdk.job import Desk
 from rota.sdk.lease import Lease, end_process, now
 from rota.sdk.pace import LONGEST_RESTART, Restarts, beat_delay, restart_delay, retry_cap, retry_delay
@@ -48,6 +48,8 @@ class Duty:
         self._bell = Bell()
         self._outboxes = Outboxes(session, self._bell, superseded=self._on_superseded)
         self._shift: Shift | None = None
+        self._ended: Ended | None = None
+        """What idle beats name until rota has heard it."""
         self._restarts = Restarts()
         self._leaving = False
         self._grace_over = False
@@ -139,6 +141,7 @@ class Duty:
         shift = self._shift_at_work()
         request = HeartbeatRequest(
             working=shift.working if shift else None,
+            ended=self._ended,
             status=shift.status if shift else "",
             accepting=not self._leaving,
         )
@@ -153,8 +156,13 @@ class Duty:
             log.info("rota says exit")
             self._leaving = True
         if shift is None:
+            self._ended = None
             if reply.instruction is Instruction.START:
                 self._start(reply.assignment, lease)
+            elif reply.instruction is Instruction.STOP and reply.assignment is not None:
+                # Given by an answer that never came: rota waits to hear that nobody works on it.
+                self._ended = Ended(profile=reply.assignment.profile, epoch=reply.assignment.epoch)
+                self._news = True
             return
         match reply.instruction:
             case Instruction.CONTINUE:
@@ -239,6 +247,7 @@ class Duty:
         if shift is None or not shift.over:
             return
         self._shift = None
+        self._ended = Ended(profile=shift.job.profile, epoch=shift.job.epoch)
         if shift.crashed:
             await self._report_crash(shift)
         elif shift.asked:

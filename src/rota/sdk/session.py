@@ -77,7 +77,9 @@ class Session:
     async def heartbeat(self, request: HeartbeatRequest) -> tuple[HeartbeatReply, float]:
         """Says what is, hears what should be; the reply, and when the request was sent."""
         sent_at = now()
-        content = await self._post("/bot/heartbeat", request.model_dump_json(exclude_none=True), self.token)
+        # `ended` goes with every idle beat, be it null: see HeartbeatRequest.
+        left_out = {"ended"} if request.working else {"working"}
+        content = await self._post("/bot/heartbeat", request.model_dump_json(exclude=left_out), self.token)
         reply = _read(HeartbeatReply, content)
         self.ttl = reply.ttl
         return reply, sent_at

@@ -65,7 +65,7 @@ class SimulatedBot:
     """One process in one slot of a server, from its first `/bot/auth` to its end."""
 
     __slots__ = (
-        "_around", "_beat_at", "_beating", "_before", "_failures", "_pending", "_push_at",
+        "_around", "_beat_at", "_beating", "_before", "_ended", "_failures", "_pending", "_push_at",
         "_pushing", "_silent_until", "_status", "_stop_at", "_urgent", "era", "hostname",
         "instance", "interval", "lease_end", "leaving", "phase", "planned", "refusal", "token",
         "ttl", "work", "worker",
@@ -104,6 +104,7 @@ class SimulatedBot:
         self._pushing = False
         self._pending: Batch | None = None
         self._before: Work | None = None
+        self._ended: dict[str, Any] | None = None
         self._urgent = False
         self._failures = 0
         self._status = 0
@@ -244,8 +245,14 @@ class SimulatedBot:
             case Instruction.STOP if self.work and mine:
                 takes = self._around.rng.uniform(0, self._around.longest_stop)
                 self._stop_at = min(self._stop_at, now + takes)
+            case Instruction.STOP if self.work is None and reply.assignment:
+                # It was given work that it never heard of, and says that it does none of it.
+                self._ended = {"profile": reply.assignment.profile, "epoch": reply.assignment.epoch}
+                self._urgent = True
             case Instruction.STOP:
                 self._end_work(now)
+            case Instruction.WAIT:
+                self._ended = None
             case Instruction.EXIT:
                 self._end_work(now)
                 self.leaving = self._urgent = True
@@ -255,6 +262,7 @@ class SimulatedBot:
     def _begin_work(self, assignment: Assignment, lease_end: float, now: float) -> None:
         self._around.judge.told(assignment.profile, self.worker, assignment.epoch, now)
         self._around.judge.began(assignment.profile, self.worker, assignment.epoch, now)
+        self._ended = None
         self.work = Work(assignment.profile, assignment.epoch, assignment.revision, assignment.lease)
         if self._before and _same(self._before, assignment):
             self.work.batches = self._before.batches  # an assignment's batches are numbered through
@@ -265,6 +273,7 @@ class SimulatedBot:
 
     def _end_work(self, at: float, *, died: bool = False, flush: bool = True) -> None:
         work, self.work = self.work, None
+        self._ended = {"profile": work.profile, "epoch": work.epoch} if work else None
         self.lease_end = self._stop_at = NEVER
         if work is None:
             return
@@ -288,6 +297,8 @@ class SimulatedBot:
         body: dict[str, Any] = {"status": STATUSES[self._status] if self.work else ""}
         if self.work:
             body["working"] = _named(self.work)
+        else:
+            body["ended"] = self._ended
         return self._call(Errand.BEAT, body)
 
     def _introduction(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from rota.ledger import enrolment, fences, records
 from rota.ledger import profiles as ledger_profiles
 from rota.live import bots
 from rota.live.beats import Answer
-from rota.live.entries import idle_entry, working_entry
+from rota.live.entries import idle_entry, idle_entry_of, working_entry
 from rota.web.http import (
     ClientGoneError,
     Receive,
@@ -98,7 +98,7 @@ class BotApi:
         policy = state.policies.known(owner.fleet) or await _policy(state, owner.fleet)
         work = said.working
         if work is None:
-            entry = idle_entry(owner.digest, accepting=said.accepting, status=said.status)
+            entry = _idle(owner.digest, said)
         else:
             entry = working_entry(
                 owner.digest,
@@ -184,6 +184,13 @@ class BotApi:
             log.warning("bot crashed", bot=owner.bot, fleet=owner.fleet, detail=request.detail)
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _idle(token_digest: bytes, said: protocol.HeartbeatRequest) -> bytes:
+    if "ended" not in said.model_fields_set:
+        return idle_entry(token_digest, accepting=said.accepting, status=said.status)
+    profile, epoch = ("-", 0) if said.ended is None else (said.ended.profile, said.ended.epoch)
+    return idle_entry_of(token_digest, accepting=said.accepting, status=said.status, profile=profile, epoch=epoch)
 
 
 def _owner(scope: Scope) -> TokenOwner:

@@ -47,6 +47,7 @@ local function event(kind, bot, profile, epoch, reason)
 end
 
 -- Roster entry: 32 digest bytes, phase, flag (1 accepting, 0 quiet, d draining), profile, epoch, revision, status.
+-- The flags a and q are 1 and 0 of a bot that tells by itself which work it has ended.
 -- The digest is cut off first, because it may hold zero bytes, at which Lua's patterns end.
 local function parse_bot(entry)
   local profile, epoch, revision, status = match(sub(entry, DIGEST + 4), '^(%S+) (%d+) (%d+) (.*)$')

@@ -27,6 +27,14 @@ if entry then
       -- The same process under a new token. A stop that is on its way still has to be confirmed by it.
       bot.phase, bot.profile, bot.epoch, bot.revision = old.phase, old.profile, old.epoch, old.revision
       if old.phase ~= 'x' then restored = {'ok', old.profile, old.epoch, old.revision} end
+    elseif old.profile == profile_id and tonumber(old.epoch) > tonumber(epoch) then
+      -- This slot's process still works on it, under an older epoch: a repeated auth of its own was taken for another
+      -- process. It is told to stop, and until it has said so nobody else may have the profile.
+      bot.phase, bot.profile, bot.epoch, bot.revision = 'x', old.profile, old.epoch, old.revision
+      if old.phase ~= 'x' then
+        move_profile(old.profile, get_profile(old.profile), 'x')
+        event('stopping', id, old.profile, old.epoch, 'repeated')
+      end
     elseif old.phase == 'x' or profile_id ~= '' or old.flag == 'd' or not may_grant() then
       event('replaced', id, old.profile, old.epoch, 'takeover')
       unbind(old, 'takeover')

@@ -25,7 +25,7 @@ end
 local function unbound(id, bot, reports_work)
   if reports_work then return 'stop' end
   if bot.flag == 'd' then return 'exit' end
-  return bot.flag == '1' and grant(id, bot) or 'wait'
+  return (bot.flag == '1' or bot.flag == 'a') and grant(id, bot) or 'wait'
 end
 
 local function release(id, bot)
@@ -37,6 +37,10 @@ end
 local function bound(id, bot, said)
   if said.phase == 'i' then
     if bot.phase ~= 'x' then return 'start' end
+    -- An idle beat may be older than the work: held up on its way, or repeated. Who tells what it ended is released
+    -- by just that, and who does not is taken at its word.
+    local tells = said.flag == 'a' or said.flag == 'q'
+    if tells and (said.profile ~= bot.profile or said.epoch ~= bot.epoch) then return 'stop' end
     release(id, bot)
     return unbound(id, bot, false)
   end
@@ -76,7 +80,8 @@ local somebody_waits = tonumber(call('HGET', counts, 'pq') or 0) > 0
 local replies, deadlines, changed = {}, {}, {}
 for i = 1, #ids do
   local id, expected = ids[i], beats[2 * i]
-  local idle = sub(expected, DIGEST + 1, DIGEST + 2) == 'i1'
+  local head = sub(expected, DIGEST + 1, DIGEST + 2)
+  local idle = head == 'i1' or head == 'ia'
   local alive = true
   -- `changed`: the same bot may stand twice in one batch, and what was read before the first is stale for the second.
   if recorded[i] ~= expected or changed[id] or (idle and somebody_waits) then
