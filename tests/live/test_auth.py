@@ -7,6 +7,7 @@ import pytest
 from rota.errors import UnavailableError, UnknownBotError
 from rota.live.bots import drain, kill
 from rota.live.liveness import pulse, reap
+from rota.live.profiles import promote
 from rota.live.scripts import Live
 from rota.protocol import Working
 from tests.live.driver import TTL, Driver
@@ -118,3 +119,17 @@ async def test_a_repeated_auth_of_a_bot_at_work_gives_its_profile_to_nobody_befo
     assert (await driver.beat("s2/1")).code == "wait"
     assert (await driver.beat("s1/1", work)).code == "stop"
     assert (await driver.beat("s1/1")).code == "start"
+
+
+async def test_a_slot_that_is_taken_while_it_drains_holds_its_profile_until_the_lease_is_over(
+    driver: Driver,
+) -> None:
+    work = await driver.working("s1/1")
+    await driver.auth("s2/1")
+    await drain(driver.live, driver.fleet, "s1/1", draining=True)
+    await driver.auth("s1/1")
+    assert (await driver.profile(work.profile)).phase == "held"
+    assert (await driver.beat("s2/1")).code == "wait"
+    await driver.pass_time(TTL * 1100 + 1)
+    await promote(driver.live, driver.fleet, 10)
+    assert (await driver.beat("s2/1")).code == "start"

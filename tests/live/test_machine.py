@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import hypothesis.strategies as st
@@ -44,6 +44,18 @@ profile_ids = st.sampled_from(PROFILES)
 lost = st.sampled_from([False, False, False, True])
 
 
+NOTHING = ("-", 0)
+
+
+class Message(NamedTuple):
+    """A heartbeat as it went over the wire; the network may deliver it again, or late."""
+
+    slot: str
+    digest: bytes
+    work: Working | None
+    ended: tuple[str, int]
+
+
 @dataclass
 class Process:
     """What one bot process knows; `lease_ends` is on the model's clock, in seconds."""
@@ -52,6 +64,7 @@ class Process:
     work: Working | None = None
     lease_ends: float = 0
     granted: Working | None = None
+    ended: tuple[str, int] = NOTHING
 
 
 class Fleet(RuleBasedStateMachine):
@@ -63,6 +76,7 @@ class Fleet(RuleBasedStateMachine):
         self.live = Live(self.valkey_url)
         self.driver = Driver(self.live, f"m{uuid4().hex[:10]}")
         self.processes: dict[str, Process] = {}
+        self.messages: list[Message] = []
         self.clock = 0.0
         self.epochs: dict[str, int] = {}
         self.revisions: dict[str, int] = dict.fromkeys(PROFILES, 1)
@@ -105,10 +119,11 @@ class Fleet(RuleBasedStateMachine):
             self.the_steward_works(limit=100)
             self.time_passes(seconds=30, hearing=True)
 
-    @rule()
-    def everybody_beats(self) -> None:
-        for slot in SLOTS:
+    @rule(order=st.permutations(SLOTS))
+    def everybody_beats(self, order: list[str]) -> None:
+        for slot in order:
             self._beat(slot, accepting=True, lost=False)
+            self.nobody_shares_a_profile()
 
     @rule(slot=slots)
     def two_beats_of_one_bot_cross(self, slot: str) -> None:
@@ -118,8 +133,8 @@ class Fleet(RuleBasedStateMachine):
             return
 
         async def both() -> list[Answer]:
-            first = self.driver.beat(slot, process.work, digest=process.digest)
-            second = self.driver.beat(slot, process.work, digest=process.digest)
+            first = self.driver.beat(slot, process.work, digest=process.digest, ended=process.ended)
+            second = self.driver.beat(slot, process.work, digest=process.digest, ended=process.ended)
             return list(await asyncio.gather(first, second))
 
         sent = self.clock
@@ -128,10 +143,40 @@ class Fleet(RuleBasedStateMachine):
             assert first == second
         self._obey(slot, process, second, sent)
 
+    @rule(data=st.data())
+    def an_old_beat_arrives(self, data: st.DataObject) -> None:
+        """Held up on its way, or repeated; nobody hears the answer."""
+        if self.messages:
+            old = data.draw(st.sampled_from(self.messages))
+            self.run(self.driver.beat(old.slot, old.work, digest=old.digest, ended=old.ended))
+
+    @rule(slot=slots)
+    def an_auth_without_work_is_repeated(self, slot: str) -> None:
+        """The slot's process goes on working meanwhile, and learns of it by `unknown_bot`."""
+        process = self.processes.get(slot)
+        if process is not None:
+            self._auth(slot, process, None, lost=True)
+
+    @precondition(lambda self: self.messages)
+    @rule(profile=profile_ids, order=st.permutations(SLOTS), data=st.data())
+    def a_restart_meets_an_old_beat(self, profile: str, order: list[str], data: st.DataObject) -> None:
+        if self.wanted[profile] == "started":
+            self._want(profile, "stopped")
+            self.an_old_beat_arrives(data)
+            self._want(profile, "started")
+            self.everybody_beats(order)
+
+    @rule(slot=slots, order=st.permutations(SLOTS))
+    def a_drain_meets_a_repeated_auth(self, slot: str, order: list[str]) -> None:
+        self.an_operator_drains(slot, draining=True)
+        self.an_auth_without_work_is_repeated(slot)
+        self.everybody_beats(order)
+        self.an_operator_drains(slot, draining=False)
+
     @rule(slot=slots)
     def a_bot_ends_its_work_by_itself(self, slot: str) -> None:
         if slot in self.processes:
-            self.processes[slot].work = None
+            self._end(self.processes[slot])
 
     @rule(slot=slots, reason=st.sampled_from(["shutdown", "crash"]), lost=lost)
     def a_bot_leaves(self, slot: str, reason: str, lost: bool) -> None:
@@ -228,7 +273,7 @@ class Fleet(RuleBasedStateMachine):
         self.run(self.driver.pass_time(seconds * 1000, hearing=hearing))
         for process in self.processes.values():
             if process.lease_ends <= self.clock:
-                process.work = None
+                self._end(process)
 
     @rule()
     def the_web_pulses(self) -> None:
@@ -270,7 +315,7 @@ class Fleet(RuleBasedStateMachine):
             return
         process.digest = digest
         if restored is None:
-            process.work = None
+            self._end(process)
         else:
             assert work is not None
             assert (restored.profile, restored.epoch) == (work.profile, work.epoch)
@@ -281,7 +326,10 @@ class Fleet(RuleBasedStateMachine):
         if process is None or process.digest is None:
             return
         sent = self.clock
-        told = self.run(self.driver.beat(slot, process.work, accepting=accepting, digest=process.digest))
+        self.messages = [*self.messages[-20:], Message(slot, process.digest, process.work, process.ended)]
+        told = self.run(
+            self.driver.beat(slot, process.work, accepting=accepting, digest=process.digest, ended=process.ended)
+        )
         if not lost:
             self._obey(slot, process, told, sent)
 
@@ -289,6 +337,8 @@ class Fleet(RuleBasedStateMachine):
         if told.code == "unknown":
             return
         process.lease_ends = sent + TTL
+        if process.work is None:
+            process.ended = (told.profile, told.epoch) if told.code == "stop" else NOTHING
         if told.code == "start":
             assert process.work is None
             process.work = Working(profile=told.profile, epoch=told.epoch, revision=told.revision)
@@ -299,6 +349,11 @@ class Fleet(RuleBasedStateMachine):
             assert process.work is not None
             process.work = process.work.model_copy(update={"revision": told.revision})
         elif told.code in ("stop", "exit"):
+            self._end(process)
+
+    def _end(self, process: Process) -> None:
+        if process.work is not None:
+            process.ended = (process.work.profile, process.work.epoch)
             process.work = None
 
     def _want(self, profile: str, want: str, **changes: Any) -> None:

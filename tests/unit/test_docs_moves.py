@@ -186,6 +186,10 @@ class Story:
     async def other_work(self) -> None:
         await self.driver.auth(self.bot, leased=Working(profile="prf_other", epoch=1))
 
+    async def late_other_work(self) -> None:
+        await self.driver.pass_time(LATE_MS)
+        await self.other_work()
+
     async def free_work(self) -> None:
         await self.driver.want("prf_other")
         await self.other_work()
@@ -200,6 +204,7 @@ ENDS = (
     Story.kill,
     Story.late_kill,
     Story.other_work,
+    Story.late_other_work,
     Story.free_work,
 )
 

@@ -143,6 +143,11 @@ local function unbind(bot, reason)
   if p then settle(bot.profile, p, reason) end
 end
 
+-- Holds the profile until whoever works on it as this bot must have stopped: its lease ends before its deadline.
+local function hold_while_leased(id, p)
+  p.lease = digits(math.max(tonumber(p.lease), math.ceil(tonumber(call('ZSCORE', due, id) or now))))
+end
+
 -- After a crash the profile is held back 10 s, doubling to 10 min; ten minutes of work forgive what was before.
 local function count_crash(p)
   local crashes = tonumber(p.crashes)

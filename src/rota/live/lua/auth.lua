@@ -36,8 +36,11 @@ if entry then
         event('stopping', id, old.profile, old.epoch, 'repeated')
       end
     elseif old.phase == 'x' or profile_id ~= '' or old.flag == 'd' or not may_grant() then
+      -- Whether the process that held the slot is gone nobody knows: this may be a repeated auth of its own.
       event('replaced', id, old.profile, old.epoch, 'takeover')
-      unbind(old, 'takeover')
+      local p = get_profile(old.profile)
+      hold_while_leased(id, p)
+      settle(old.profile, p, 'takeover')
     else
       local p = get_profile(old.profile)
       event('replaced', id, old.profile, old.epoch, 'takeover')

@@ -11,7 +11,7 @@ local bot = parse_bot(entry)
 event('killed', id, bot.profile ~= '-' and bot.profile or nil, bot.epoch, 'operator')
 if bot.phase ~= 'i' then
   local p = get_profile(bot.profile)
-  p.lease = digits(math.max(tonumber(p.lease), math.ceil(tonumber(call('ZSCORE', due, id) or now))))
+  hold_while_leased(id, p)
   -- The epoch is used up, or the bot would come back through /bot/auth with its lease.
   p.epoch, p.bot = next_epoch(p), '-'
   settle(bot.profile, p, 'killed')
