@@ -67,6 +67,7 @@ def test_the_life_of_a_profile(rota: Run, name: str) -> None:
     assert (started["wanted"], started["phase"]) == (True, "waiting")
     changed = read(rota("profile", "change", made["id"], "--config", "-", "--json", text='{"url": "v"}'))
     assert (changed["revision"], changed["config"]) == (2, {"url": "v"})
+    assert read(rota("profile", "release", name, "--json"))["crashes"] == 0
     (stopped,) = read(rota("profile", "stop", made["id"], "--json"))["items"]
     assert stopped["phase"] == "stopped"
     assert read(rota("profile", "show", name, "--json"))["id"] == made["id"]

@@ -120,6 +120,13 @@ class Driver:
         assert (await self.beat(bot, work)).code == "continue"
         return work
 
+    async def long_at_work(self, bot: str, profile: str = "prf_1") -> Working:
+        """Brings the bot to work, for so long that its death is not its profile's fault."""
+        work = await self.working(bot, profile)
+        await self.pass_time(61_000)
+        assert (await self.beat(bot, work)).code == "continue"
+        return work
+
     async def pass_time(self, ms: float, *, hearing: bool = True) -> None:
         """Lets everything recorded be `ms` older; with `hearing` the web's pulse went on meanwhile."""
         await self._eval(

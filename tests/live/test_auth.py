@@ -96,7 +96,7 @@ async def test_a_lease_raises_an_epoch_that_live_state_forgot(driver: Driver) ->
 
 
 async def test_a_draining_slot_takes_its_leased_work_back_only_to_end_it(driver: Driver) -> None:
-    work = await driver.working("s1/1")
+    work = await driver.long_at_work("s1/1")
     await driver.pass_time(TTL * 1100 + 1)
     await reap(driver.live, driver.fleet, 10)
     await driver.auth("s2/1")
@@ -111,7 +111,7 @@ async def test_a_draining_slot_takes_its_leased_work_back_only_to_end_it(driver:
 async def test_a_repeated_auth_of_a_bot_at_work_gives_its_profile_to_nobody_before_it_has_stopped(
     driver: Driver,
 ) -> None:
-    work = await driver.working("s1/1")
+    work = await driver.long_at_work("s1/1")
     await driver.auth("s2/1")
     await driver.auth("s1/1")
     assert await driver.auth("s1/1", leased=work) is None

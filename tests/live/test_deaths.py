@@ -9,6 +9,7 @@ from rota.live import bots, profiles
 from rota.live.audit import broken_invariants, overdue
 from rota.live.liveness import pulse, reap
 from rota.live.snapshot import totals
+from rota.protocol import Working
 from tests.live.driver import TTL, Driver
 from tests.live.invariants import check, read_everything
 
@@ -22,8 +23,44 @@ async def test_nobody_is_reaped_before_lease_and_margin_are_over(driver: Driver)
     assert (await reap(driver.live, driver.fleet, 100)).count == 0
 
 
-async def test_a_silent_bot_is_reaped_and_its_profile_waits(driver: Driver) -> None:
+async def test_a_bot_that_dies_soon_after_its_start_counts_as_a_crash(driver: Driver) -> None:
     await driver.working("s1/1")
+    await driver.pass_time(30_000)
+    await driver.beat("s1/1", ended=("-", 0))
+    await driver.pass_time(DEADLINE + 500)
+    assert (await reap(driver.live, driver.fleet, 100)).count == 1
+    held = await driver.profile("prf_1")
+    assert (held.phase, held.crashes) == ("held", 1)
+    check(await read_everything(driver.live, driver.fleet))
+
+
+async def test_a_slot_that_is_taken_again_and_again_after_each_start_loses_its_profile_for_a_while(
+    driver: Driver,
+) -> None:
+    await driver.working("s1/1")
+    await driver.auth("s1/1")
+    assert (await driver.beat("s1/1")).code == "start", "one restart is back at work in one exchange"
+    await driver.auth("s1/1")
+    assert (await driver.beat("s1/1")).code == "wait"
+    held = await driver.profile("prf_1")
+    assert (held.phase, held.crashes) == ("held", 2)
+    check(await read_everything(driver.live, driver.fleet))
+
+
+async def test_a_slot_that_is_taken_after_long_work_keeps_its_profile(driver: Driver) -> None:
+    work = await driver.long_at_work("s1/1")
+    for _ in range(3):
+        await driver.auth("s1/1")
+        told = await driver.beat("s1/1")
+        assert (told.code, told.profile) == ("start", work.profile)
+        assert (await driver.profile(work.profile)).crashes == 0
+        await driver.beat("s1/1", Working(profile=told.profile, epoch=told.epoch, revision=1))
+        await driver.pass_time(61_000)
+        await driver.beat("s1/1", Working(profile=told.profile, epoch=told.epoch, revision=1))
+
+
+async def test_a_silent_bot_is_reaped_and_its_profile_waits(driver: Driver) -> None:
+    await driver.long_at_work("s1/1")
     await driver.pass_time(DEADLINE + 500)
     assert (await reap(driver.live, driver.fleet, 100)).count == 1
     assert (await driver.profile("prf_1")).phase == "waiting"

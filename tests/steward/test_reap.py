@@ -15,7 +15,7 @@ DEADLINE = TTL * 1100 + 1
 
 
 async def test_a_silent_bot_is_removed_and_another_takes_over(live: Live, driver: Driver) -> None:
-    work = await driver.working("s1/1")
+    work = await driver.long_at_work("s1/1")
     await driver.auth("s2/1")
     await driver.pass_time(DEADLINE - 5000)
     await driver.beat("s2/1")

@@ -176,6 +176,12 @@ class Story:
         await self.driver.pass_time(LATE_MS)
         await liveness.reap(self.live, self.fleet, 1)
 
+    async def late_silence(self) -> None:
+        """It has been heard long enough for its death not to be its profile's fault."""
+        await self.driver.pass_time(70_000)
+        await self.driver.beat(self.bot)
+        await self.silence()
+
     async def kill(self) -> None:
         await bots.kill(self.live, self.fleet, self.bot)
 
@@ -201,6 +207,7 @@ ENDS = (
     Story.shutdown,
     Story.crash,
     Story.silence,
+    Story.late_silence,
     Story.kill,
     Story.late_kill,
     Story.other_work,

@@ -156,10 +156,11 @@ def test_every_flag_is_told_and_no_other() -> None:
 
 
 def test_the_times_of_the_page_are_those_of_the_scripts() -> None:
-    first, most, forgiven = map(int, re.findall(r"CRASH_FORGIVEN_MS = (\d+), (\d+), (\d+)", PRELUDE)[0])
+    first, most, forgiven, soon = map(int, re.findall(r"CRASH_SOON_MS = (\d+), (\d+), (\d+), (\d+)", PRELUDE)[0])
     holds = section(STATES, "## Holds")
     assert f"| {first // 1000} s from then; {first // 500}, {first // 250} … {most // 1000} s " in holds
     assert forgiven == 600_000
+    assert f"within {soon // 1000} s of its start" in holds
     assert "Ten minutes in `working`" in holds
     least, most = map(int, re.findall(r"GAP_MOST_MS = (\d+), (\d+)", PRELUDE)[0])
     gap = f"a quarter of the lease, at least {least // 1000} s and at most {most // 1000} s"

@@ -109,6 +109,13 @@ def stop(rota: Access, profiles: Several, *, as_json: AsJson = False) -> None:
 
 @app.command()
 @with_rota
+def release(rota: Access, profile: Named, *, as_json: AsJson = False) -> None:
+    """Forget a profile's crashes and let it wait again, if it is held back after them."""
+    shown.one(rota.post(f"/profiles/{_id(rota, profile)}/release"), as_json=as_json)
+
+
+@app.command()
+@with_rota
 def delete(
     rota: Access,
     profile: Named,
@@ -116,10 +123,10 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a profile with its records."""
+    """Stop a profile and delete it; its records and history stay in the ledger."""
     profile_id = _id(rota, profile)
     if not yes:
-        typer.confirm(f"Delete {profile} and all its records for ever?", abort=True, err=True)
+        typer.confirm(f"Delete {profile} for good?", abort=True, err=True)
     rota.delete(f"/profiles/{profile_id}")
     shown.done(f"{profile_id} is deleted", as_json=as_json, id=profile_id, deleted=True)
 

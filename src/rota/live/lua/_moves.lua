@@ -28,7 +28,7 @@ local DIGEST = 32
 local EVENTS_KEPT = 1000000
 local CLASSES_A_LOOK = 64
 local GAP_LEAST_MS, GAP_MOST_MS = 2000, 5000
-local CRASH_FIRST_MS, CRASH_MOST_MS, CRASH_FORGIVEN_MS = 10000, 600000, 600000
+local CRASH_FIRST_MS, CRASH_MOST_MS, CRASH_FORGIVEN_MS, CRASH_SOON_MS = 10000, 600000, 600000, 60000
 
 -- Without a pulse of the web for longer than this, rota counts as deaf. Well below the slack between two beats and
 -- their deadline, so that no gap that goes unnoticed can end a bot that beats on time; well above a pulse's second.
@@ -154,6 +154,14 @@ local function count_crash(p)
   if p.phase == 'w' and now - p.since >= CRASH_FORGIVEN_MS then crashes = 0 end
   p.crashes = digits(crashes + 1)
   p.after = digits(now + math.min(CRASH_MOST_MS, CRASH_FIRST_MS * 2 ^ math.min(crashes, 10)))
+end
+
+-- A bot that dies soon after its start is counted as one that its profile killed. `alive` is its last sign of life;
+-- p.since is when the bot was given the profile, or said that it works on it.
+local function count_early_death(p, alive)
+  local early = p.phase ~= 'x' and alive - p.since < CRASH_SOON_MS
+  if early then count_crash(p) end
+  return early
 end
 
 -- Both directions of the binding, in one place; the bot's entry is written by the caller with put_bot.

@@ -44,8 +44,14 @@ if entry then
     else
       local p = get_profile(old.profile)
       event('replaced', id, old.profile, old.epoch, 'takeover')
-      bind(id, bot, old.profile, p, next_epoch(p), 's')
-      event('granted', id, old.profile, p.epoch, 'takeover')
+      if count_early_death(p, now) and tonumber(p.crashes) > 1 then
+        -- It kills its processes as fast as they are started again.
+        hold_while_leased(id, p)
+        settle(old.profile, p, 'takeover')
+      else
+        bind(id, bot, old.profile, p, next_epoch(p), 's')
+        event('granted', id, old.profile, p.epoch, 'takeover')
+      end
     end
   end
 else

@@ -6,19 +6,24 @@
 -- Refusals: {-1, 0} while deaf
 local limit = tonumber(ARGV[1])
 local known = call('HMGET', pulse, 'heard', 'deaf', 'lease')
-local gap = deaf_gap(tonumber(known[3] or 0))
-if now - tonumber(known[1] or 0) > gap or now < tonumber(known[2] or 0) then return {-1, 0} end
+local longest = tonumber(known[3] or 0)
+if now - tonumber(known[1] or 0) > deaf_gap(longest) or now < tonumber(known[2] or 0) then return {-1, 0} end
 
-local overdue = call('ZRANGEBYSCORE', due, '-inf', digits(now), 'LIMIT', 0, limit)
-for _, id in ipairs(overdue) do
+local overdue = call('ZRANGEBYSCORE', due, '-inf', digits(now), 'WITHSCORES', 'LIMIT', 0, limit)
+for i = 1, #overdue, 2 do
+  local id = overdue[i]
   local entry = call('HGET', roster, id)
   if entry then
     local bot = parse_bot(entry)
     event('died', id, bot.profile ~= '-' and bot.profile or nil, bot.epoch, 'silent')
-    unbind(bot, 'died')
+    if bot.phase ~= 'i' then
+      local p = get_profile(bot.profile)
+      count_early_death(p, tonumber(overdue[i + 1]) - longest)
+      settle(bot.profile, p, 'died')
+    end
     remove_bot(id, bot)
   else
     call('ZREM', due, id)
   end
 end
-return {#overdue, #overdue == limit and 1 or 0}
+return {#overdue / 2, #overdue / 2 == limit and 1 or 0}
