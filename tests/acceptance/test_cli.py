@@ -137,7 +137,11 @@ def test_the_life_of_a_server_and_its_bot(rota: Run, server: RotaServer, name: s
     assert "rota bot list" in rota("bot", "kill", f"{name}/1", code=2).stderr
     rota("profile", "stop", name)
     assert read(rota("server", "remove", name, "--json"))["removed"] is True
-    assert read(rota("profile", "assignments", name, "--json"))["items"][0]["bot"] == f"{name}/1"
+    (worked,) = read(rota("who", "--profile", name, "--json"))["items"]
+    assert (worked["bot"], worked["profile"], worked["reason"]) == (f"{name}/1", profile, "killed: operator")
+    assert read(rota("who", "--bot", f"{name}/1", "--at", worked["started_at"][:19] + "Z", "--json"))["items"] == []
+    assert read(rota("who", "--bot", f"{name}/1", "--at", "2999-01-01T00:00:00", "--json"))["items"] == []
+    assert name in rota("who", "--bot", f"{name}/1").stdout
     assert "working" in {
         event["kind"] for event in read(rota("fleet", "events", "--bot", f"{name}/1", "--json"))["items"]
     }
@@ -199,6 +203,7 @@ def test_login_prints_a_link_that_works_once(rota: Run) -> None:
         (["server", "add", "x", "--bots", "-1"], "--bots"),
         (["bot", "show", "x"], "<hostname>/<instance>"),
         (["bot", "list", "--phase", "odd"], "phase"),
+        (["who"], "either --profile or --bot"),
         (["key", "create"], "either --account"),
         (["key", "revoke", "key_nowhere"], "key_nowhere"),
         (["fleet", "status", "nowhere"], "no fleet 'nowhere'"),

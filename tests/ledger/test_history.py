@@ -70,3 +70,17 @@ async def test_a_new_owner_closes_an_assignment_whose_end_was_never_heard_of(led
     async with ledger.begin() as tx:
         await history.record(tx, "default", [STORY[0], STORY[5]], recorded_to="9-0")
     assert (await assignments(ledger))[1][3] == "superseded"
+
+
+async def test_history_tells_for_every_moment_who_worked_for_whom(ledger: Ledger) -> None:
+    async with ledger.begin() as tx:
+        await history.record(tx, "default", STORY, recorded_to="10-0")
+
+    async def who(second: float, **of: str) -> list[int]:
+        async with ledger.begin() as tx:
+            page = await history.assignments_page(tx, at=START + timedelta(seconds=second), **of)  # type: ignore[arg-type]
+        return [item.epoch for item in page.items]
+
+    assert [await who(second, profile="prf_1") for second in (0, 1, 7, 8, 8.5)] == [[], [10], [10], [], []]
+    assert [await who(second, profile="prf_1") for second in (9, 1000)] == [[20], [20]]
+    assert [await who(second, bot="s1/2") for second in (7, 9)] == [[], [20]]

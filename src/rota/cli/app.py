@@ -14,6 +14,7 @@ from rota.cli.check import check
 from rota.cli.demo import demo
 from rota.cli.serve import serve
 from rota.cli.simulate import simulate
+from rota.cli.who import who
 from rota.errors import ProblemError, RotaError
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, demo, simulate, check, login):
+for command in (serve, demo, simulate, check, who, login):
     app.command()(command)
 for name, noun in (
     ("profile", profile),

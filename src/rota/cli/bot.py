@@ -39,7 +39,7 @@ def list_(
 @with_rota
 def show(rota: Access, bot: Named, fleet: FleetName = "default", *, as_json: AsJson = False) -> None:
     """Show one bot."""
-    shown.one(rota.get(_path(bot), fleet=fleet), as_json=as_json)
+    shown.one(rota.get(path_of(bot), fleet=fleet), as_json=as_json)
 
 
 @app.command()
@@ -68,7 +68,7 @@ def _tell(rota: Access, bots: list[str], verb: str, fleet: str, *, as_json: bool
     told, refused = [], []
     for bot in bots:
         try:
-            rota.post(f"{_path(bot)}/{verb}", fleet=fleet)
+            rota.post(f"{path_of(bot)}/{verb}", fleet=fleet)
             told.append(bot)
         except RotaError as error:
             refused.append(f"{bot}: {error}")
@@ -77,7 +77,12 @@ def _tell(rota: Access, bots: list[str], verb: str, fleet: str, *, as_json: bool
         raise RotaError("; ".join(refused))
 
 
-def _path(bot: str) -> str:
+def path_of(bot: str) -> str:
+    """Where REST has the bot of this id.
+
+    Raises:
+        RotaError: that is not a bot's id.
+    """
     server, slash, instance = bot.partition("/")
     if not (server and slash and instance):
         raise RotaError(f"{bot!r} is not a bot's id: <hostname>/<instance>, as `rota bot list` shows them")

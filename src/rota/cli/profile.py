@@ -71,7 +71,7 @@ def list_(
 @with_rota
 def show(rota: Access, profile: Named, *, as_json: AsJson = False) -> None:
     """Show one profile: what is wanted, and what is."""
-    shown.one(rota.get(f"/profiles/{_id(rota, profile)}"), as_json=as_json)
+    shown.one(rota.get(f"/profiles/{id_of(rota, profile)}"), as_json=as_json)
 
 
 @app.command()
@@ -90,7 +90,7 @@ def change(
     wish = _wish(name, config, label, priority)
     if not wish:
         raise typer.BadParameter("nothing is to be changed: give --name, --config, --label or --priority")
-    shown.one(rota.patch(f"/profiles/{_id(rota, profile)}", wish), as_json=as_json)
+    shown.one(rota.patch(f"/profiles/{id_of(rota, profile)}", wish), as_json=as_json)
 
 
 @app.command()
@@ -111,7 +111,7 @@ def stop(rota: Access, profiles: Several, *, as_json: AsJson = False) -> None:
 @with_rota
 def release(rota: Access, profile: Named, *, as_json: AsJson = False) -> None:
     """Forget a profile's crashes and let it wait again, if it is held back after them."""
-    shown.one(rota.post(f"/profiles/{_id(rota, profile)}/release"), as_json=as_json)
+    shown.one(rota.post(f"/profiles/{id_of(rota, profile)}/release"), as_json=as_json)
 
 
 @app.command()
@@ -124,7 +124,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Stop a profile and delete it; its records and history stay in the ledger."""
-    profile_id = _id(rota, profile)
+    profile_id = id_of(rota, profile)
     if not yes:
         typer.confirm(f"Delete {profile} for good?", abort=True, err=True)
     rota.delete(f"/profiles/{profile_id}")
@@ -143,23 +143,8 @@ def records(
     as_json: AsJson = False,
 ) -> None:
     """What bots pushed for a profile, in the order of arrival."""
-    found = rota.page(f"/profiles/{_id(rota, profile)}/records", limit, after, kind=kind)
+    found = rota.page(f"/profiles/{id_of(rota, profile)}/records", limit, after, kind=kind)
     shown.page(found, ("id", "at", "kind", "bot", "epoch", "data"), as_json=as_json)
-
-
-@app.command()
-@with_rota
-def assignments(
-    rota: Access,
-    profile: Named,
-    limit: Limit = 100,
-    after: After = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Who worked for a profile, from when to when, and why it ended; newest first."""
-    found = rota.page(f"/profiles/{_id(rota, profile)}/assignments", limit, after)
-    shown.page(found, ("bot", "epoch", "started_at", "confirmed_at", "ended_at", "reason"), as_json=as_json)
 
 
 @app.command()
@@ -173,7 +158,7 @@ def revisions(
     as_json: AsJson = False,
 ) -> None:
     """A profile's configurations, oldest first."""
-    found = rota.page(f"/profiles/{_id(rota, profile)}/revisions", limit, after)
+    found = rota.page(f"/profiles/{id_of(rota, profile)}/revisions", limit, after)
     shown.page(found, ("revision", "created_at", "config"), as_json=as_json)
 
 
@@ -221,7 +206,7 @@ def _tell(rota: Access, profiles: list[str], verb: str, *, as_json: bool) -> Non
     answers = []
     for profile in profiles:
         try:
-            answers.append(rota.post(f"/profiles/{_id(rota, profile)}/{verb}"))
+            answers.append(rota.post(f"/profiles/{id_of(rota, profile)}/{verb}"))
         except RotaError as error:
             refused.append(f"{profile}: {error}")
     if as_json or answers:
@@ -230,5 +215,10 @@ def _tell(rota: Access, profiles: list[str], verb: str, *, as_json: bool) -> Non
         raise RotaError("; ".join(refused))
 
 
-def _id(rota: Access, profile: str) -> str:
+def id_of(rota: Access, profile: str) -> str:
+    """The id of the profile that this names.
+
+    Raises:
+        RotaError: there is none, or more than one.
+    """
     return rota.id_of("/profiles", "prf_", profile, name=profile)

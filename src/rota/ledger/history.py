@@ -101,10 +101,14 @@ async def assignments_page(
     *,
     profile: str | None = None,
     bot: str | None = None,
+    at: datetime | None = None,
     limit: int = 100,
     after: str | None = None,
 ) -> Page[PastAssignment]:
-    """Assignments of a profile or of a bot, newest first; `after` is the `next` of the page before."""
+    """Assignments of a profile or of a bot, newest first; with `at`, the one that lasted at that moment.
+
+    `after` is the `next` of the page before.
+    """
     limit = bounded(limit)
     table = assignments.c
     query = select(
@@ -122,6 +126,8 @@ async def assignments_page(
         query = query.where(table.profile_id == profile)
     if bot is not None:
         query = query.where(table.bot == bot)
+    if at is not None:
+        query = query.where(table.started_at <= at, or_(table.ended_at.is_(None), table.ended_at > at))
     if after and after.isdecimal():
         query = query.where(table.epoch < int(after))
     rows = await tx.execute(query.order_by(table.epoch.desc()).limit(limit + 1))

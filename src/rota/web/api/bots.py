@@ -8,10 +8,11 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from rota.ledger import history
 from rota.live import bots as live_bots
 from rota.live import snapshot
 from rota.web.api.access import OperatorOnly, StateNeeded
-from rota.web.api.models import After, FleetName, Limit, Page, ServerName, no_such_bot
+from rota.web.api.models import After, AfterNumber, Assignment, At, FleetName, Limit, Page, ServerName, no_such_bot
 
 router = APIRouter(prefix="/bots", tags=["bots"], dependencies=[OperatorOnly])
 Phase = Literal["idle", "starting", "working", "stopping"]
@@ -62,6 +63,28 @@ async def get(state: StateNeeded, server: str, instance: str, fleet: FleetName =
     if found is None:
         raise no_such_bot(f"{server}/{instance}")
     return Bot.model_validate(found, from_attributes=True)
+
+
+@router.get("/{server}/{instance}/assignments", operation_id="list_assignments_of_bot")
+async def assignments(
+    state: StateNeeded,
+    server: str,
+    instance: str,
+    fleet: FleetName = "default",
+    at: At = None,
+    limit: Limit = 100,
+    after: AfterNumber = None,
+) -> Page[Assignment]:
+    """For whom the bots of this slot worked, newest first; also of a slot that is not on the roster any more."""
+    id_ = f"{server}/{instance}"
+    async with state.ledger.begin() as tx:
+        found = await history.assignments_page(tx, bot=id_, at=at, limit=limit, after=after)
+    if not found.items and at is None and after is None:
+        policy = await state.policies.of(fleet)
+        if await snapshot.bot(state.live, fleet, id_, ttl=policy.ttl) is None:
+            raise no_such_bot(id_)
+    items = [Assignment.model_validate(item, from_attributes=True) for item in found.items]
+    return Page(items=items, next=found.next)
 
 
 @router.post("/{server}/{instance}/kill", status_code=204, operation_id="kill_bot")

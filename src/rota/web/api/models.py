@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator
 from starlette.requests import Request
 
 from rota.errors import FieldError, InvalidRequestError, NotFoundError
-from rota.protocol import Labels
+from rota.protocol import Labels, Moment
 
 Item = TypeVar("Item")
 
@@ -36,6 +37,19 @@ class Page(BaseModel, Generic[Item]):
 
     items: list[Item]
     next: str | None
+
+
+class Assignment(BaseModel):
+    """Which bot worked for which profile, and why it ended; `ended_at` is null while it lasts."""
+
+    profile: str
+    epoch: int
+    bot: str
+    server: str
+    started_at: datetime
+    confirmed_at: datetime | None
+    ended_at: datetime | None
+    reason: str | None
 
 
 class FieldProblem(BaseModel):
@@ -78,6 +92,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 Limit = Annotated[int, Query(ge=1, le=500, description="how many at most")]
 _AFTER = "`next` of the page before"
+At = Annotated[Moment | None, Query(description="only what lasted at this moment; without a zone it is UTC")]
 After = Annotated[str | None, Query(max_length=200, pattern=r"^[!-~]*$", description=_AFTER)]
 AfterNumber = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description=_AFTER)]
 AfterRevision = Annotated[str | None, Query(pattern=r"^[0-9]{1,9}$", description=_AFTER)]

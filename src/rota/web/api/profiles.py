@@ -18,7 +18,19 @@ from rota.live import snapshot
 from rota.live.entries import ProfileView
 from rota.steward.apply import apply_wishes
 from rota.web.api.access import AnyCaller, Caller, StateNeeded
-from rota.web.api.models import After, AfterNumber, AfterRevision, Body, Change, LabelMap, Limit, Page, Word
+from rota.web.api.models import (
+    After,
+    AfterNumber,
+    AfterRevision,
+    Assignment,
+    At,
+    Body,
+    Change,
+    LabelMap,
+    Limit,
+    Page,
+    Word,
+)
 from rota.web.state import State
 
 router = APIRouter(prefix="/profiles", tags=["profiles"])
@@ -88,19 +100,6 @@ class Record(BaseModel):
     at: datetime
     received_at: datetime
     data: Any
-
-
-class Assignment(BaseModel):
-    """Who worked for the profile, and why it ended; `ended_at` is null while it lasts."""
-
-    profile: str
-    epoch: int
-    bot: str
-    server: str
-    started_at: datetime
-    confirmed_at: datetime | None
-    ended_at: datetime | None
-    reason: str | None
 
 
 @router.post("", status_code=201, operation_id="create_profile")
@@ -223,12 +222,12 @@ async def list_records(
 
 @router.get("/{profile_id}/assignments", operation_id="list_assignments")
 async def assignments(
-    state: StateNeeded, who: AnyCaller, profile_id: str, limit: Limit = 100, after: AfterNumber = None
+    state: StateNeeded, who: AnyCaller, profile_id: str, at: At = None, limit: Limit = 100, after: AfterNumber = None
 ) -> Page[Assignment]:
     """Who worked for the profile, newest first."""
     await _own(state, who, profile_id)
     async with state.ledger.begin() as tx:
-        found = await history.assignments_page(tx, profile=profile_id, limit=limit, after=after)
+        found = await history.assignments_page(tx, profile=profile_id, at=at, limit=limit, after=after)
     items = [Assignment.model_validate(item, from_attributes=True) for item in found.items]
     return Page(items=items, next=found.next)
 
