@@ -38,12 +38,12 @@ class Settings(BaseModel):
         default=7682, description="port to listen on; 0 takes a free one"
     )
     workers: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="web worker processes")
-    public_url: str | None = Field(
+    public_url: Annotated[str, Field(pattern="^https?://[^/]")] | None = Field(
         default=None, description="the address that people reach rota at, where a proxy stands before it"
     )
     ssl_certfile: Path | None = Field(default=None, description="serve TLS with this certificate (PEM)")
     ssl_keyfile: Path | None = Field(default=None, description="private key of the certificate (PEM)")
-    secret_key: SecretStr | None = Field(
+    secret_key: Annotated[SecretStr, Field(min_length=32)] | None = Field(
         default=None, description="signs leases and sessions; without it one is made and kept in the ledger"
     )
     store_timeout: Annotated[float, Field(gt=0, le=60)] = Field(

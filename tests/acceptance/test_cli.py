@@ -193,7 +193,14 @@ def test_login_prints_a_link_that_works_once(rota: Run) -> None:
     [
         (["profile", "create", "x", "--config", "{bad"], "not JSON"),
         (["profile", "create", "x", "--config", "[]"], "JSON object"),
-        (["profile", "create", "x", "--config", "@/nowhere.json"], "No such file"),
+        (["profile", "create", "x", "--config", "@/nowhere.json"], "cannot read it"),
+        (["profile", "create", "x", "--config", '{"a": NaN}'], "cannot be sent as JSON"),
+        (["profile", "create", "x", "--config", '{"a": "\\ud800"}'], "cannot be sent as JSON"),
+        (["profile", "list", "--key", "wr\u00f6ng"], "no API key"),
+        (["fleet", "create", "x", "--interval", "nan", "--ttl", "90"], "cannot be sent as JSON"),
+        (["fleet", "status", "../accounts"], "nothing here by that name"),
+        (["key", "revoke", ""], "is not a name"),
+        (["bot", "show", "../.."], "is not a name"),
         (["profile", "create", "x", "--label", "kind"], "NAME=VALUE"),
         (["profile", "create", ""], "name: must be 1 to 200 printable characters"),
         (["profile", "create", "x", "--fleet", "nowhere"], "no fleet 'nowhere'"),
@@ -215,6 +222,13 @@ def test_login_prints_a_link_that_works_once(rota: Run) -> None:
 def test_bad_input_is_refused_with_what_to_do(rota: Run, arguments: list[str], words: str) -> None:
     told = re.sub(r"[\s│]+", " ", rota(*arguments, code=2).stderr)
     assert words in told
+
+
+def test_an_output_that_is_full_is_said_in_one_line(server: RotaServer) -> None:
+    command = [sys.executable, "-m", "rota", "profile", "list", "--json", "--data-dir", str(server.data_dir)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "rota: cannot write: [Errno 28] No space left on device\n")
 
 
 def test_a_rota_that_is_not_there_is_said_in_one_line(rota: Run) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,3 +115,25 @@ async def test_a_wish_that_live_state_could_not_hear_is_applied_when_it_returns(
     outside.valkey.start()
     await eventually(lambda: bot.call("heartbeat", {"working": bot.work}).status_code == 200, seconds=20)
     await eventually(lambda: bot.beat() == "stop", seconds=20)
+
+
+async def test_a_live_store_that_hangs_is_not_waited_for_longer_than_the_setting_says(
+    server: RotaServer, outside: Outside
+) -> None:
+    bot = working_bot(server)
+    process = outside.valkey.child._process
+    assert process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        calls: list[tuple[str, dict[str, object]]] = [
+            ("heartbeat", {"working": bot.work}),
+            ("push_data", {"batch": 1, "records": []}),
+        ]
+        for call, body in calls:
+            began = time.monotonic()
+            assert told_to_come_back(bot, call, body)
+            assert time.monotonic() - began < 8, "store_timeout is 5 seconds"
+    finally:
+        process.send_signal(signal.SIGCONT)
+    await eventually(lambda: bot.call("heartbeat", {"working": bot.work}).status_code == 200, seconds=20)
+    assert bot.beat() == "continue"

@@ -151,7 +151,10 @@ def test_a_taken_port_is_refused(data_dir: Path) -> None:
         ("ROTA_REDIS_URL", "nonsense", ("ROTA_REDIS_URL",)),
         ("ROTA_DATABASE_URL", "postgresql://x@127.0.0.1:1/x", ("cannot reach PostgreSQL", "ROTA_DATABASE_URL")),
         ("ROTA_DATABASE_URL", "mysql://x", ("ROTA_DATABASE_URL",)),
+        ("ROTA_DATABASE_URL", "postgresql://x@127.0.0.1:bad/x", ("ROTA_DATABASE_URL",)),
         ("ROTA_WORKERS", "none", ("ROTA_WORKERS",)),
+        ("ROTA_SECRET_KEY", "x", ("ROTA_SECRET_KEY", "32")),
+        ("ROTA_PUBLIC_URL", "nonsense", ("ROTA_PUBLIC_URL",)),
         ("ROTA_SSL_CERTFILE", "/nowhere.pem", ("cannot use the certificate /nowhere.pem", "No such file")),
     ],
 )
@@ -161,6 +164,11 @@ def test_a_store_or_setting_that_cannot_be_used_is_refused_in_one_line(
     line = refusal("--data-dir", str(data_dir), "--port", "0", **{setting: url})
     for word in words:
         assert word in line
+
+
+def test_a_server_that_is_no_redis_is_refused_in_one_line(data_dir: Path, rota_server: RotaServer) -> None:
+    url = f"redis://127.0.0.1:{rota_server.port}"
+    assert "ROTA_REDIS_URL" in refusal("--data-dir", str(data_dir.parent / "other"), "--port", "0", ROTA_REDIS_URL=url)
 
 
 async def test_a_wrong_password_is_refused_in_one_line(data_dir: Path, valkey_url: str, live: Live) -> None:

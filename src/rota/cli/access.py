@@ -11,6 +11,7 @@ from functools import wraps
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import quote
 
 import httpx2
 import typer
@@ -57,6 +58,8 @@ class Access:
     def __init__(self, url: str | None, key: str | None, data_dir: Path | None = None) -> None:
         """See `find_access` for what is taken where something is not given."""
         self.url, found = find_access(url, key, data_dir)
+        if not found.isascii():
+            raise RotaError("that is no API key: keys are made of plain letters and digits")
         headers = {"authorization": f"Bearer {found}"}
         self._client = httpx2.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=TIMEOUT)
 
@@ -99,7 +102,7 @@ class Access:
             RotaError: there is none of that name, or more than one.
         """
         if wanted.startswith(prefix):
-            return wanted
+            return part(wanted)
         found, after = [], None
         while True:
             page = self.get(path, limit=PAGE, after=after, **query)
@@ -124,6 +127,9 @@ class Access:
             reason = str(error) or type(error).__name__
             message = f"cannot reach rota at {self.url} ({reason}): start it with `rota serve`, or set ROTA_URL"
             raise RotaError(message) from None
+        except (ValueError, RecursionError) as error:
+            # NaN, half a surrogate pair, nesting without end: Python has it, JSON does not.
+            raise RotaError(f"what was given cannot be sent as JSON: {error}") from None
         if reply.is_success:
             return reply.json() if reply.content else None
         raise problem_of(reply.status_code, reply.text)
@@ -145,6 +151,17 @@ def with_rota(command: Callable[..., None]) -> Callable[..., None]:
     opened.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     opened.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return opened
+
+
+def part(name: str) -> str:
+    """A name as one part of a path.
+
+    Raises:
+        RotaError: no name could look like that.
+    """
+    if name.strip(".") == "":
+        raise RotaError(f"{name!r} is not a name")
+    return quote(name.encode("utf-8", "replace"), safe="")
 
 
 def utc(moment: datetime | None) -> str | None:

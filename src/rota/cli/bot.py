@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
 from rota.cli import shown
-from rota.cli.access import Access, After, AsJson, FleetName, Limit, with_rota
+from rota.cli.access import Access, After, AsJson, FleetName, Limit, part, with_rota
 from rota.errors import RotaError
 
 app = typer.Typer(no_args_is_help=True, help="Bots as they are now.")
@@ -86,4 +85,4 @@ def path_of(bot: str) -> str:
     server, slash, instance = bot.partition("/")
     if not (server and slash and instance):
         raise RotaError(f"{bot!r} is not a bot's id: <hostname>/<instance>, as `rota bot list` shows them")
-    return f"/bots/{quote(server, safe='')}/{quote(instance, safe='')}"
+    return f"/bots/{part(server)}/{part(instance)}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rota.cli import shown
-from rota.cli.access import Access, After, AsJson, Expires, FleetName, Limit, utc, with_rota
+from rota.cli.access import Access, After, AsJson, Expires, FleetName, Limit, part, utc, with_rota
 
 app = typer.Typer(no_args_is_help=True, help="Enrolment keys, with which bots come in.")
 
@@ -52,5 +52,5 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke an enrolment key: no new bot comes in with it, those that are in stay."""
-    rota.delete(f"/enrolment-keys/{key_id}")
+    rota.delete(f"/enrolment-keys/{part(key_id)}")
     shown.done(f"{key_id} is revoked", as_json=as_json, id=key_id, revoked=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rota.cli import shown
-from rota.cli.access import Access, After, AsJson, Limit, with_rota
+from rota.cli.access import Access, After, AsJson, Limit, part, with_rota
 
 app = typer.Typer(no_args_is_help=True, help="Fleets: policy, totals and what happened.")
 
@@ -41,7 +41,7 @@ def create(
 @with_rota
 def status(rota: Access, fleet: Named = "default", *, as_json: AsJson = False) -> None:
     """Show a fleet's policy, totals and servers."""
-    found = rota.get(f"/fleets/{fleet}")
+    found = rota.get(f"/fleets/{part(fleet)}")
     if as_json:
         shown.one(found, as_json=True)
         return
@@ -69,7 +69,7 @@ def change(
     wish = _policy(interval, ttl)
     if not wish:
         raise typer.BadParameter("nothing is to be changed: give --interval or --ttl")
-    shown.one(rota.patch(f"/fleets/{fleet}", wish), as_json=as_json)
+    shown.one(rota.patch(f"/fleets/{part(fleet)}", wish), as_json=as_json)
 
 
 @app.command()
@@ -85,7 +85,7 @@ def events(
     as_json: AsJson = False,
 ) -> None:
     """What happened, newest first."""
-    found = rota.page(f"/fleets/{fleet}/events", limit, after, profile=profile, bot=bot)
+    found = rota.page(f"/fleets/{part(fleet)}/events", limit, after, profile=profile, bot=bot)
     shown.page(found, ("at", "kind", "bot", "profile", "epoch", "reason"), as_json=as_json)
 
 

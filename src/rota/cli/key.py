@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rota.cli import shown
-from rota.cli.access import Access, After, AsJson, Expires, Limit, utc, with_rota
+from rota.cli.access import Access, After, AsJson, Expires, Limit, part, utc, with_rota
 
 app = typer.Typer(no_args_is_help=True, help="API keys, for operators and for clients.")
 
@@ -58,5 +58,5 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke an API key: it is refused from now on."""
-    rota.delete(f"/api-keys/{key_id}")
+    rota.delete(f"/api-keys/{part(key_id)}")
     shown.done(f"{key_id} is revoked", as_json=as_json, id=key_id, revoked=True)

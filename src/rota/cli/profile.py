@@ -180,7 +180,9 @@ def read_config(text: str) -> dict[str, Any]:
         elif text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
         config = json.loads(text)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read it: {error}", param_hint="--config") from None
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"not JSON: {error}", param_hint="--config") from None
     if not isinstance(config, dict):
         raise typer.BadParameter('a configuration is a JSON object, such as {"url": "…"}', param_hint="--config")

@@ -116,7 +116,8 @@ def check_certificate(settings: Settings) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
     except OSError as error:  # SSLError is one, too
         reason = error.strerror or error
-        msg = f"cannot use the certificate {settings.ssl_certfile} with the key {settings.ssl_keyfile}: {reason}"
+        key = settings.ssl_keyfile or "in the same file"
+        msg = f"cannot use the certificate {settings.ssl_certfile} with the key {key}: {reason}"
         raise RotaError(msg) from None
 
 

@@ -55,9 +55,10 @@ class Watchers:
             "site watchers",
             sys.executable,
             str(example),
-            *("--url", self._rest.url, "--key", self._key["key"], "--hostname", HOSTNAME),
+            *("--url", self._rest.url, "--hostname", HOSTNAME),
             *("--instance", "w", "--count", str(self._count)),
             log=log,
+            environment={"ROTA_ENROLMENT_KEY": self._key["key"]},  # not among the arguments, which all users see
         )
 
     async def end(self, within: float) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from rota.errors import StoreError, UnavailableError
+from rota.errors import InvalidRequestError, StoreError, UnavailableError
 
 Transaction = AsyncConnection
 """What the functions of the ledger take; opaque to everybody else."""
@@ -29,6 +29,9 @@ LEADER_LOCK = 7_682_001
 _AWAY_CLASSES = {"08", "25", "53", "57", "58", "55", "40"}
 """SQLSTATE classes that a later try may be spared: connection, read-only, resources, shutdown, I/O, locks, deadlock."""
 
+_UNTYPABLE = {"22021", "22P05"}
+"""SQLSTATEs of a text that PostgreSQL cannot hold."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -40,7 +43,7 @@ def database_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):  # ValueError: a port that is no number
         raise StoreError("ROTA_DATABASE_URL is not an address of the form postgresql://…") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise StoreError("ROTA_DATABASE_URL must begin with postgresql://")
@@ -119,6 +122,8 @@ class _Away:
         return None
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, exc.DBAPIError) and sqlstate(error) in _UNTYPABLE:
+            raise InvalidRequestError("A text holds a character that cannot be stored, such as NUL.") from error
         if error is not None and is_away(error):
             log.warning("ledger away", error=str(error).partition("\n")[0])
             msg = "The ledger does not answer at the moment: try again."

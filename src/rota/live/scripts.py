@@ -6,6 +6,7 @@ replica) is taught again.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -87,13 +88,14 @@ class Live:
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
                 # A pooled connection may have died with the store's last run: once more on a new one. Every script
-                # may run twice.
-                retry=Retry(NoBackoff(), 1),
+                # may run twice. Not after a timeout, or a store that hangs would be waited for twice.
+                retry=Retry(NoBackoff(), 1, supported_errors=(redis_errors.ConnectionError,)),
             )
         except ValueError as error:
             msg = f"ROTA_REDIS_URL is not a Redis address: {error}"
             raise StoreError(msg) from None
         self._redis: Redis = Redis.from_pool(pool)
+        self._timeout = timeout
         self._keys: dict[str, list[str]] = {}
 
     async def aclose(self) -> None:
@@ -111,7 +113,7 @@ class Live:
         except redis_errors.ResponseError as error:
             msg = f"Redis refuses ROTA_REDIS_URL (user, password or database number?): {error}"
             raise StoreError(msg) from None
-        except _AWAY as error:
+        except (*_AWAY, redis_errors.RedisError) as error:
             if isinstance(error.__cause__ or error, redis_errors.AuthenticationError):
                 msg = f"Redis refuses the user or the password in ROTA_REDIS_URL: {error}"
             else:
@@ -128,7 +130,7 @@ class Live:
         names = self._keys.get(fleet)
         if names is None:
             names = self._keys[fleet] = keys.script_keys(fleet)
-        async with store_errors():
+        async with store_errors(self._timeout):
             try:
                 return await self._redis.execute_command("EVALSHA", _digests()[verb], len(names), *names, *arguments)
             except redis_errors.NoScriptError:
@@ -147,22 +149,23 @@ class Live:
         return await self._read(commands, at_once=True)
 
     async def _read(self, commands: Sequence[Command], *, at_once: bool) -> list[Any]:
-        async with store_errors(), self._redis.pipeline(transaction=at_once) as pipe:
+        async with store_errors(self._timeout), self._redis.pipeline(transaction=at_once) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
             return list(await pipe.execute())
 
     async def trim_events(self, fleet: str, oldest: str) -> None:
         """Drops the events before the stream id `oldest`."""
-        async with store_errors():
+        async with store_errors(self._timeout):
             await self._redis.xtrim(keys.events(fleet), minid=oldest, approximate=True)
 
 
 @asynccontextmanager
-async def store_errors() -> AsyncIterator[None]:
-    """Turns what redis-py raises into UnavailableError (away, try later) or InternalError (a bug)."""
+async def store_errors(within: float) -> AsyncIterator[None]:
+    """Turns what redis-py raises, and `within` seconds without an answer, into UnavailableError or InternalError."""
     try:
-        yield
+        async with asyncio.timeout(within):
+            yield
     except _AWAY as error:
         msg = "The live store does not answer at the moment: keep working while the lease lasts and try again."
         log.warning("live store away", error=str(error))

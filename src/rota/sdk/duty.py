@@ -81,7 +81,8 @@ class Duty:
             grace = self._grace
             raise
         finally:
-            await self._end(grace)
+            # In a task of its own: before Python 3.11.4 no timeout works in a task that is being cancelled.
+            await asyncio.create_task(self._end(grace))
 
     def leave(self) -> None:
         """Goes after the grace; called again, at once. From any thread."""

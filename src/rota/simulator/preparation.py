@@ -22,6 +22,7 @@ CONCURRENCY = 8
 """Calls under way at once."""
 KEY_LASTS = timedelta(days=1)
 """How much longer than the simulation its enrolment key lasts, should nobody revoke it."""
+SERVER_NAME = re.compile(r"^sim-\d+$")
 PROFILE_NAME = re.compile(r"^sim-(\d{4,})$")
 
 
@@ -85,6 +86,10 @@ async def prepare_servers(
             await rest.post("/servers", wish)
         elif there[hostname]["expected_bots"] != bots:
             await rest.patch(f"/servers/{there[hostname]['id']}", {"expected_bots": bots})
+    for hostname, server in there.items():
+        if SERVER_NAME.match(hostname) and hostname not in bots_of and server["expected_bots"] and not labels:
+            # Of an earlier and larger simulation.
+            await rest.patch(f"/servers/{server['id']}", {"expected_bots": 0})
 
 
 async def _prepare_profiles(rest: Rest, wanted: Wanted, report: Callable[[str, int, int], None]) -> None:

@@ -26,6 +26,7 @@ from rota.errors import (
     MethodNotAllowedError,
     NotFoundError,
     ProblemError,
+    RotaError,
     StoreError,
     UnavailableError,
 )
@@ -86,7 +87,7 @@ def create_app(settings: Settings, redis_url: str, database_url: str) -> App:
     fastapi.include_router(pages.router)
     fastapi.mount("/static", pages.static_app, name="static")
     fastapi.add_api_route("/healthz", healthz, include_in_schema=False)
-    fastapi.add_exception_handler(ProblemError, _answer)
+    fastapi.add_exception_handler(RotaError, _answer)
     fastapi.add_exception_handler(RequestValidationError, _answer)
     fastapi.add_exception_handler(HTTPException, _answer)
     fastapi.add_exception_handler(Exception, _answer)
