@@ -8,7 +8,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help venv demo test check lint types imports lua bench lock clean
+.PHONY: help venv demo test chaos check lint types imports lua bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -22,6 +22,9 @@ demo: venv ## a whole fleet on this machine: stores, servers, bots, a status pag
 
 test: venv ## all tests, in parallel
 	@$(BIN)/pytest -n auto $(ARGS)
+
+chaos: venv ## break a real installation in every way, and check rota's promises; ARGS="web-killed --ttl 90"
+	@$(BIN)/rota chaos $(ARGS)
 
 check: lint types imports lua ## everything that is checked without running it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from rota import __version__
 from rota.cli import account, bot, enrolment, fleet, key, profile, server
 from rota.cli.access import login
+from rota.cli.chaos import chaos
 from rota.cli.check import check
 from rota.cli.demo import demo
 from rota.cli.serve import serve
@@ -24,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, demo, simulate, check, who, login):
+for command in (serve, demo, simulate, chaos, check, who, login):
     app.command()(command)
 for name, noun in (
     ("profile", profile),
@@ -64,6 +66,11 @@ def run() -> None:
         sys.exit(2)
     except RotaError as error:
         sys.stderr.write(f"rota: {error}\n")
+        sys.exit(2)
+    except OSError as error:
+        # Standard output is full or gone. Python would try once more to write what is left, and complain.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - until the process ends
+        sys.stderr.write(f"rota: cannot write: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -58,6 +58,7 @@ class Batch:
 
     profile: str
     epoch: int
+    number: int
     body: bytes
 
 
@@ -190,6 +191,7 @@ class SimulatedBot:
         self._push_at = now + self._jittered(self._around.push_every) if self.work else NEVER
         if batch is None:
             return
+        self._around.judge.acknowledged(batch.profile, batch.epoch, batch.number)
         if reply.duplicate:
             self._around.tally.duplicates += 1
             return
@@ -325,7 +327,7 @@ class SimulatedBot:
         work.batches += 1
         record = {"kind": "progress", "data": {"step": work.batches, "doing": STATUSES[self._status]}}
         body = {"profile": work.profile, "epoch": work.epoch, "batch": work.batches, "records": [record]}
-        return Batch(work.profile, work.epoch, to_json(body))
+        return Batch(work.profile, work.epoch, work.batches, to_json(body))
 
     def _forgotten(self, call: Call, now: float) -> None:
         if call.errand is Errand.PUSH:
@@ -362,7 +364,8 @@ class SimulatedBot:
     def _backoff(self, retry_after: float | None) -> float:
         self._failures += 1
         if retry_after is not None:
-            return retry_after * self._around.rng.uniform(1.0, 1.5)
+            # Below a sixth of the ttl, so that several tries fit into what is left of a lease.
+            return min(retry_after, self.ttl / 9) * self._around.rng.uniform(1.0, 1.5)
         grown = FIRST_BACKOFF * 2.0 ** min(self._failures - 1, 10)
         return min(max(FIRST_BACKOFF, self.interval), grown) * self._around.rng.uniform(0.5, 1.0)
 

@@ -24,7 +24,7 @@ from rota.simulator.histogram import Histogram
 from rota.simulator.surroundings import Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from random import Random
 
     from rota.simulator.wire import Answer, Wire
@@ -55,8 +55,8 @@ class Plan:
 class Crowd:
     """All bots of one simulation."""
 
-    def __init__(self, plan: Plan, around: Surroundings, wire: Wire) -> None:
-        """Nothing happens before `run`."""
+    def __init__(self, plan: Plan, around: Surroundings, wire: Wire, push_wire: Wire | None = None) -> None:
+        """Nothing happens before `run`. With a `push_wire` no beat waits for a connection behind slow pushes."""
         self.plan = plan
         self.around = around
         self.phases: Counter[Phase] = Counter()
@@ -73,6 +73,7 @@ class Crowd:
         self.bots: list[SimulatedBot] = []
         self.loop_lag = Histogram()
         self._wire = wire
+        self._push_wire = push_wire or wire
         self._agenda = Agenda()
         self._slots = {hostname: Slots(hostname) for hostname in plan.servers}
         self._ended = asyncio.Event()
@@ -173,7 +174,8 @@ class Crowd:
         self._settle(bot, before)
         for call in calls:
             token = self.plan.enrolment_key if call.errand is Errand.AUTH else call.token
-            self._wire.post(f"/bot/{call.errand}", call.body, token, partial(self._answered, bot, call, now))
+            wire = self._push_wire if call.errand is Errand.PUSH else self._wire
+            wire.post(f"/bot/{call.errand}", call.body, token, partial(self._answered, bot, call, now))
 
     def _settle(self, bot: SimulatedBot, before: Phase) -> None:
         """After anything that may have moved a bot: its place in the counts and in the agenda."""
@@ -282,11 +284,34 @@ class Crowd:
         if bot is None or bot.work is None:
             return
         fault = draw_fault(self.rng)
-        self.faults[fault] += 1
         self.happenings.append(f"{bot.worker}: {fault} while working on {bot.work.profile}")
+        self._befall(bot, fault, now, silence(bot.ttl, self.rng))
+
+    def strike(self, bots: Iterable[SimulatedBot], fault: Fault, silent: float = 0.0) -> None:
+        """Lets one fault befall these bots now; `silent` is for how long those that are cut off say nothing."""
+        loop = asyncio.get_running_loop()
+        for bot in bots:
+            self._befall(bot, fault, loop.time(), silent)
+        loop.call_soon(self._tick)
+
+    def clone(self, bot: SimulatedBot) -> SimulatedBot:
+        """Starts another process in a bot's slot although it lives, as on a copied machine."""
+        loop = asyncio.get_running_loop()
+        self._start_process(self._slots[bot.hostname], loop.time(), bot.instance)
+        loop.call_soon(self._tick)
+        return self.bots[-1]
+
+    def end(self, bot: SimulatedBot) -> None:
+        """A process vanishes, and nobody starts another."""
+        before = bot.phase
+        bot.crash(asyncio.get_running_loop().time())
+        self._settle(bot, before)
+
+    def _befall(self, bot: SimulatedBot, fault: Fault, now: float, silent: float) -> None:
+        self.faults[fault] += 1
         before = bot.phase
         if fault is Fault.CUT_OFF:
-            bot.cut_off(now, silence(bot.ttl, self.rng))
+            bot.cut_off(now, silent)
         else:
             bot.crash(now)
             self._supervise(bot, fault, now)

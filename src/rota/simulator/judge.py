@@ -118,6 +118,9 @@ class Judge:
                 f"{sent - heir.at:.3f} s after {heir.worker} had been told epoch {heir.epoch}",
             )
 
+    def acknowledged(self, profile: str, epoch: int, batch: int) -> None:
+        """A batch was answered 200. Nothing to judge here: who reads the ledger afterwards keeps it."""
+
     def working(self, profile: str) -> tuple[Stint, ...]:
         """Who works on a profile now."""
         return self._working.get(profile, ())

@@ -1,0 +1,179 @@
+"""The neutral log of what every bot did when, and what it says about rota's promises.
+
+A judge that also keeps who owned what, so that it can tell a move that was needed from one that was not, and every
+batch that was acknowledged, so that the ledger can be compared with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from rota.simulator.judge import Judge, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KEPT_TEXTS = 20
+"""How many findings of one kind are kept as text; all are counted."""
+
+
+class BatchName(NamedTuple):
+    """What identifies a batch."""
+
+    profile: str
+    epoch: int
+    batch: int
+
+
+@dataclass(slots=True)
+class Owner:
+    """Who was last told to work on a profile; `hurt` when something befell that bot since."""
+
+    worker: Worker
+    epoch: int
+    hurt: bool = False
+
+
+@dataclass(frozen=True)
+class Account:
+    """What happened between two moments. `texts` tells the violations and the moves without need."""
+
+    moved: int = 0
+    moves: int = 0
+    overlaps: int = 0
+    stale: int = 0
+    epochs: int = 0
+    texts: tuple[str, ...] = ()
+
+
+class Witness(Judge):
+    """Sees everything that bots are told and do; `open_account` and `account` bound what is counted together."""
+
+    def __init__(self, origin: float = 0.0) -> None:
+        """`origin` is the moment from which the texts count."""
+        super().__init__(origin)
+        self.acknowledged_batches: set[BatchName] = set()
+        self.contested: set[str] = set()
+        """Bots in whose slots several processes are: what they own may move."""
+        self.struck: set[str] = set()
+        """Profiles whose bots something befell; rota may count it against them."""
+        self._owners: dict[str, Owner] = {}
+        self._counts: Counter[str] = Counter()
+        self._texts: list[str] = []
+
+    def open_account(self) -> None:
+        """Begins to count anew."""
+        self._counts.clear()
+        self._texts.clear()
+
+    def account(self) -> Account:
+        """What was counted since."""
+        return Account(
+            moved=self._counts["moved"],
+            moves=self._counts["moves"],
+            overlaps=self._counts["promise 1"],
+            stale=self._counts["promise 2"],
+            epochs=self._counts["epochs"],
+            texts=tuple(self._texts),
+        )
+
+    def hurt(self, workers: Iterable[Worker]) -> None:
+        """Something befalls these bots: what they own now may move, and only that."""
+        victims = set(workers)
+        for profile, owner in self._owners.items():
+            if owner.worker in victims:
+                owner.hurt = True
+                self.struck.add(profile)
+
+    def bereft(self) -> list[str]:
+        """Profiles that were never told to anybody else since something befell the bot that works on them."""
+        return [profile for profile, owner in self._owners.items() if owner.hurt]
+
+    def told(self, profile: str, worker: Worker, epoch: int, at: float) -> None:
+        """A worker heard `start`: if the profile was another's, or its own under another epoch, it has moved."""
+        super().told(profile, worker, epoch, at)
+        owner = self._owners.get(profile)
+        if owner and (owner.worker, owner.epoch) == (worker, epoch):
+            return
+        self._owners[profile] = Owner(worker, epoch)
+        if owner is None:
+            return
+        self._counts["moves"] += 1
+        self.struck.add(profile)
+        if not owner.hurt and owner.worker.bot not in self.contested:
+            text = f"{profile} moved from {owner.worker} ({owner.epoch}) to {worker} ({epoch})"
+            self._note("moved", at, f"without need: {text}")
+
+    def began(self, profile: str, worker: Worker, epoch: int, at: float) -> None:
+        """A worker begins to work. Who takes its own slot over may find the process before it still at work."""
+        for stint in self.working(profile):
+            if stint.worker.bot == worker.bot and stint.worker != worker:
+                super().ended(profile, stint.worker, at)
+        super().began(profile, worker, epoch, at)
+
+    def acknowledged(self, profile: str, epoch: int, batch: int) -> None:
+        """A batch was answered 200, be it as a duplicate: it must be in the ledger, once."""
+        self.acknowledged_batches.add(BatchName(profile, epoch, batch))
+
+    def _violation(self, at: float, text: str) -> None:
+        super()._violation(at, text)
+        self._note(text.partition(":")[0], at, text)
+
+    def _note(self, kind: str, at: float, text: str) -> None:
+        self._counts[kind] += 1
+        if self._counts[kind] <= KEPT_TEXTS:
+            self._texts.append(f"at {at - self._origin:.2f} s: {text}")
+
+
+@dataclass(frozen=True)
+class LedgerAccount:
+    """Acknowledged batches against the ledger's rows."""
+
+    acknowledged: int = 0
+    lost: int = 0
+    doubled: int = 0
+    stale: int = 0
+    texts: tuple[str, ...] = ()
+
+    def plus(self, other: LedgerAccount) -> LedgerAccount:
+        """Both together."""
+        return replace(
+            self,
+            acknowledged=self.acknowledged + other.acknowledged,
+            lost=self.lost + other.lost,
+            doubled=self.doubled + other.doubled,
+            stale=self.stale + other.stale,
+            texts=(*self.texts, *other.texts)[:KEPT_TEXTS],
+        )
+
+
+class Row(NamedTuple):
+    """One record as the ledger holds it."""
+
+    epoch: int
+    batch: int
+    position: int
+
+
+def audit(profile: str, acknowledged: Iterable[BatchName], rows: Iterable[Row]) -> LedgerAccount:
+    """Compares what bots were answered with one profile's rows in the order of their arrival.
+
+    A row that arrived after one of a later epoch was taken although it was stale.
+    """
+    seen: Counter[Row] = Counter()
+    newest, stale, texts = 0, 0, []
+    for row in rows:
+        seen[row] += 1
+        if row.epoch < newest:
+            stale += 1
+            texts.append(f"stale: {profile} took batch {row.batch} of epoch {row.epoch} after one of {newest}")
+        newest = max(newest, row.epoch)
+    held = {(row.epoch, row.batch) for row in seen}
+    names = set(acknowledged)
+    lost = [name for name in names if (name.epoch, name.batch) not in held]
+    doubled = [row for row, times in seen.items() if times > 1]
+    texts += [f"lost: {profile} misses batch {name.batch} of epoch {name.epoch}" for name in lost]
+    texts += [f"doubled: {profile} has batch {row.batch} of epoch {row.epoch} {seen[row]} times" for row in doubled]
+    return LedgerAccount(len(names), len(lost), len(doubled), stale, tuple(texts[:KEPT_TEXTS]))
