@@ -17,9 +17,6 @@ from rota.chaos.proof import Outcome, prove
 from rota.chaos.scenarios import SCENARIOS, Scenario
 from rota.chaos.stage import Options
 from rota.cli.signals import INTERRUPTED, ending_in_order
-from rota.ledger import keys
-from rota.ledger.connection import Ledger
-from rota.ledger.migrations import upgrade
 
 COLUMNS = (
     "scenario",
@@ -103,27 +100,13 @@ async def _run(scenarios: list[Scenario], options: Options) -> list[Outcome]:
         verdict = "[bold red]BROKEN[/]" if outcome.broken else "[green]kept[/]"
         bar.console.print(f"{outcome.scenario}: {verdict}, recovered after {_seconds(outcome.recovered_s)} s")
 
+    from rota.cli.founding import found  # noqa: PLC0415 - every other command starts faster without the ledger
+
     with ending_in_order(first, lambda: os._exit(INTERRUPTED)), bar:
         try:
-            return await prove(scenarios, options, _found, report, shown)
+            return await prove(scenarios, options, found, report, shown)
         except asyncio.CancelledError:
             raise typer.Exit(INTERRUPTED) from None
-
-
-def _found(database_url: str) -> str:
-    """Makes the schema, and an operator's key."""
-    upgrade(database_url)
-    return asyncio.run(_operator_key(database_url))
-
-
-async def _operator_key(database_url: str) -> str:
-    ledger = Ledger(database_url)
-    try:
-        async with ledger.begin() as tx:
-            _, secret = await keys.create_api_key(tx, role="operator", label="rota chaos")
-        return secret
-    finally:
-        await ledger.aclose()
 
 
 def as_table(outcomes: list[Outcome]) -> Table:
