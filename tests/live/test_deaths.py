@@ -23,15 +23,19 @@ async def test_nobody_is_reaped_before_lease_and_margin_are_over(driver: Driver)
     assert (await reap(driver.live, driver.fleet, 100)).count == 0
 
 
-async def test_a_bot_that_dies_soon_after_its_start_counts_as_a_crash(driver: Driver) -> None:
+async def test_bots_that_die_soon_after_their_start_count_as_crashes_and_the_second_in_a_row_holds(
+    driver: Driver,
+) -> None:
     await driver.working("s1/1")
-    await driver.pass_time(30_000)
-    await driver.beat("s1/1", ended=("-", 0))
-    await driver.pass_time(DEADLINE + 500)
-    assert (await reap(driver.live, driver.fleet, 100)).count == 1
-    held = await driver.profile("prf_1")
-    assert (held.phase, held.crashes) == ("held", 1)
-    check(await read_everything(driver.live, driver.fleet))
+    for crashes, phase in ((1, "waiting"), (2, "held")):
+        await driver.pass_time(DEADLINE + 500)
+        assert (await reap(driver.live, driver.fleet, 100)).count == 1
+        profile = await driver.profile("prf_1")
+        assert (profile.phase, profile.crashes) == (phase, crashes)
+        check(await read_everything(driver.live, driver.fleet))
+        if phase == "waiting":
+            await driver.auth("s1/2")
+            assert (await driver.beat("s1/2")).code == "start"
 
 
 async def test_a_slot_that_is_taken_again_and_again_after_each_start_loses_its_profile_for_a_while(

@@ -156,12 +156,16 @@ local function count_crash(p)
   p.after = digits(now + math.min(CRASH_MOST_MS, CRASH_FIRST_MS * 2 ^ math.min(crashes, 10)))
 end
 
--- A bot that dies soon after its start is counted as one that its profile killed. `alive` is its last sign of life;
--- p.since is when the bot was given the profile, or said that it works on it.
+-- A bot that dies soon after its start is counted as one that its profile killed; true if that holds the profile back.
+-- `alive` is its last sign of life; p.since is when it was given the profile, or said that it works on it. The first
+-- such death may be anything's fault, a server's or a deployment's, and holds nothing back.
 local function count_early_death(p, alive)
-  local early = p.phase ~= 'x' and alive - p.since < CRASH_SOON_MS
-  if early then count_crash(p) end
-  return early
+  if p.phase == 'x' or alive - p.since >= CRASH_SOON_MS then return false end
+  local before = p.after
+  count_crash(p)
+  if tonumber(p.crashes) > 1 then return true end
+  p.after = before
+  return false
 end
 
 -- Both directions of the binding, in one place; the bot's entry is written by the caller with put_bot.

@@ -44,7 +44,7 @@ if entry then
     else
       local p = get_profile(old.profile)
       event('replaced', id, old.profile, old.epoch, 'takeover')
-      if count_early_death(p, now) and tonumber(p.crashes) > 1 then
+      if count_early_death(p, now) then
         -- It kills its processes as fast as they are started again.
         hold_while_leased(id, p)
         settle(old.profile, p, 'takeover')
