@@ -16,6 +16,7 @@ from rich.table import Table
 from rota.chaos.proof import Outcome, prove
 from rota.chaos.scenarios import SCENARIOS, Scenario
 from rota.chaos.stage import Options
+from rota.cli import shown
 from rota.cli.signals import INTERRUPTED, ending_in_order
 
 COLUMNS = (
@@ -53,7 +54,7 @@ def chaos(
         found = {"ok": not broken, "seconds": seconds, "scenarios": [outcome.as_json() for outcome in outcomes]}
         typer.echo(json.dumps(found, ensure_ascii=False))
     else:
-        Console().print(as_table(outcomes))
+        shown.console().print(as_table(outcomes))
     _complain(outcomes)
     if broken:
         raise typer.Exit(1)
@@ -74,7 +75,7 @@ def _print_list(scenarios: list[Scenario], *, as_json: bool) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for scenario in scenarios:
         table.add_row(scenario.name, scenario.summary)
-    Console().print(table)
+    shown.console().print(table)
 
 
 async def _run(scenarios: list[Scenario], options: Options) -> list[Outcome]:
@@ -95,7 +96,7 @@ async def _run(scenarios: list[Scenario], options: Options) -> list[Outcome]:
         if not console.is_terminal:
             console.print(what, highlight=False, soft_wrap=True)
 
-    def shown(outcome: Outcome) -> None:
+    def proven(outcome: Outcome) -> None:
         bar.advance(task)
         verdict = "[bold red]BROKEN[/]" if outcome.broken else "[green]kept[/]"
         bar.console.print(f"{outcome.scenario}: {verdict}, recovered after {_seconds(outcome.recovered_s)} s")
@@ -104,7 +105,7 @@ async def _run(scenarios: list[Scenario], options: Options) -> list[Outcome]:
 
     with ending_in_order(first, lambda: os._exit(INTERRUPTED)), bar:
         try:
-            return await prove(scenarios, options, found, report, shown)
+            return await prove(scenarios, options, found, report, proven)
         except asyncio.CancelledError:
             raise typer.Exit(INTERRUPTED) from None
 
