@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,19 @@ class RotaServer:
             self.sign_in_url = found[1]
 
 
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
+@contextmanager
+def temporary_data_dir() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ra-"))
     # The stores run as another user when the tests run as root, and must reach what is below.
     folder.chmod(0o711)
     yield folder / "data"
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    with temporary_data_dir() as made:
+        yield made
 
 
 @pytest.fixture

@@ -16,20 +16,20 @@ import pytest
 from typer.main import get_command
 
 from rota.cli.app import app
-from tests.acceptance.conftest import RotaServer
+from tests.acceptance.conftest import RotaServer, temporary_data_dir
 from tests.acceptance.test_serve import RawBot
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RotaServer]:
+def server() -> Iterator[RotaServer]:
     """One installation for all tests of this module: each makes what it needs under a name of its own."""
-    folder = tmp_path_factory.mktemp("cli")
-    running = RotaServer(folder / "data")
-    running.start()
-    yield running
-    running.stop()
+    with temporary_data_dir() as folder:
+        running = RotaServer(folder)
+        running.start()
+        yield running
+        running.stop()
 
 
 @pytest.fixture
