@@ -76,7 +76,7 @@ class Farm:
     @classmethod
     def of(cls, rota: RotaServer, expected: int) -> Farm:
         hostname = f"web-{uuid4().hex[:6]}"
-        rota.list_server(hostname, expected)
+        rota.list_server(hostname, expected, labels={"farm": hostname})
         return cls(rota, hostname)
 
     def auth(self, bot: str) -> None:
@@ -99,7 +99,8 @@ class Farm:
     def profile(self, name: str, *, start: bool) -> str:
         """A profile that only bots of this farm may work for."""
         with self.rota.api as api:
-            made = api.post("/profiles", json={"name": name, "start": start, "account": self._account(api)})
+            wish = {"name": name, "start": start, "account": self._account(api), "labels": {"farm": self.hostname}}
+            made = api.post("/profiles", json=wish)
             return str(made.raise_for_status().json()["id"])
 
     def change(self, path: str) -> None:
