@@ -8,10 +8,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from rota.live import bots
+from rota.live import bots, snapshot
 from rota.live.entries import idle_entry, parse_roster_entry, working_entry
 from rota.live.liveness import pulse
-from rota.live.snapshot import all_bots, totals
+from rota.live.snapshot import totals
 from rota.protocol import Working
 from tests.live.driver import TTL, Driver
 from tests.live.invariants import check, read_everything
@@ -223,5 +223,7 @@ async def test_a_bot_that_tells_what_it_ended_is_given_work_and_is_quiet_as_any_
     assert (await driver.beat("s1/1", ended=NOTHING)).code == "wait"
     await driver.want("prf_1")
     assert (await driver.beat("s1/1", ended=NOTHING, accepting=False)).code == "wait"
-    assert [bot.quiet for bot in await all_bots(driver.live, driver.fleet, limit=9, ttl=TTL)] == [True]
+    seen = await snapshot.bot(driver.live, driver.fleet, "s1/1", ttl=TTL)
+    assert seen is not None
+    assert seen.quiet
     assert (await driver.beat("s1/1", ended=NOTHING)).code == "start"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rota.live import keys
-from rota.live.scripts import Live
+from rota.live.scripts import Live, pairs
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,6 @@ async def after(live: Live, fleet: str, last: str, limit: int) -> list[Event]:
     return [_event(entry) for entry in entries]
 
 
-async def tail(live: Live, fleet: str, limit: int) -> list[Event]:
-    """The newest `limit` events, newest first."""
-    (entries,) = await live.read(("XREVRANGE", keys.events(fleet), "+", "-", "COUNT", limit))
-    return [_event(entry) for entry in entries]
-
-
 async def newest(live: Live, fleet: str) -> str:
     """Id of the newest event, `0` where there is none; pages look at it to see whether anything moved."""
     (entries,) = await live.read(("XREVRANGE", keys.events(fleet), "+", "-", "COUNT", 1))
@@ -43,9 +37,7 @@ async def newest(live: Live, fleet: str) -> str:
 
 def _event(entry: Any) -> Event:
     id_, fields = entry[0].decode(), entry[1]
-    # redis-py gives pairs as a dict or as a flat list, depending on the wire protocol.
-    pairs = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
-    value = {name.decode(): text.decode() or None for name, text in pairs.items()}
+    value = {name.decode(): text.decode() or None for name, text in pairs(fields)}
     return Event(
         id=id_,
         at=datetime.fromtimestamp(int(id_.partition("-")[0]) / 1000, UTC),

@@ -89,16 +89,6 @@ async def bots(live: Live, fleet: str, *, server: str, after: str = "", limit: i
     return await _views(live, fleet, ids[:limit], ttl)
 
 
-async def all_bots(live: Live, fleet: str, *, limit: int, ttl: float) -> list[BotView]:
-    """At most `limit` bots of the fleet, server by server."""
-    found: list[BotView] = []
-    for server in await servers(live, fleet):
-        if len(found) >= limit:
-            break
-        found += await bots(live, fleet, server=server, limit=limit - len(found), ttl=ttl)
-    return found
-
-
 async def page(
     live: Live, fleet: str, *, server: str | None, phase: str | None, limit: int, after: str, ttl: float
 ) -> tuple[list[BotView], str | None]:
