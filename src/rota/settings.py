@@ -11,11 +11,23 @@ from pathlib import Path
 from typing import Annotated
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from rota.errors import SettingsError
 
 PREFIX = "ROTA_"
+
+
+KEY_CHARACTERS = 32
+"""A signing key that is shorter could be guessed."""
+
+
+def _signing_keys(value: SecretStr) -> SecretStr:
+    keys = [key.strip() for key in value.get_secret_value().split(",")]
+    if any(len(key) < KEY_CHARACTERS for key in keys):
+        msg = f"each key needs {KEY_CHARACTERS} characters at least, such as `openssl rand -hex 32` gives"
+        raise ValueError(msg)
+    return SecretStr(",".join(keys))
 
 
 class Settings(BaseModel):
@@ -43,8 +55,10 @@ class Settings(BaseModel):
     )
     ssl_certfile: Path | None = Field(default=None, description="serve TLS with this certificate (PEM)")
     ssl_keyfile: Path | None = Field(default=None, description="private key of the certificate (PEM)")
-    secret_key: Annotated[SecretStr, Field(min_length=32)] | None = Field(
-        default=None, description="signs leases and sessions; without it one is made and kept in the ledger"
+    secret_key: Annotated[SecretStr, AfterValidator(_signing_keys)] | None = Field(
+        default=None,
+        description="signs leases and sessions; several, with commas between them, to change it: the first one signs, "
+        "the others are still believed. Without it one is made and kept in the ledger",
     )
     store_timeout: Annotated[float, Field(gt=0, le=60)] = Field(
         default=5, description="longest wait for an answer of Redis or PostgreSQL"

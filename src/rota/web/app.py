@@ -111,8 +111,8 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     beats, policies = Beats(live), Policies(ledger, live)
     try:
         await policies.start()
-        secret = await signing_secret(settings, ledger)
-        yield State(settings, live, ledger, secret, beats, policies, Leases(secret))
+        signing = await signing_keys(settings, ledger)
+        yield State(settings, live, ledger, signing, beats, policies, Leases(signing))
     finally:
         await policies.aclose()
         await beats.aclose()
@@ -120,12 +120,12 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
         await ledger.aclose()
 
 
-async def signing_secret(settings: Settings, ledger: Ledger) -> str:
-    """What leases and sessions are signed with: the setting, else the ledger's, which is made once."""
+async def signing_keys(settings: Settings, ledger: Ledger) -> list[str]:
+    """What leases and sessions are signed with, the newest last: the setting's, else the ledger's own, made once."""
     if settings.secret_key is not None:
-        return settings.secret_key.get_secret_value()
+        return settings.secret_key.get_secret_value().split(",")[::-1]
     async with ledger.begin() as tx:
-        return await ledger_secrets.get_or_create(tx, "signing", lambda: secrets.token_urlsafe(48))
+        return [await ledger_secrets.get_or_create(tx, "signing", lambda: secrets.token_urlsafe(48))]
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -39,7 +39,7 @@ def begin(request: Request, response: Response, by: str) -> None:
     state = current(request)
     response.set_cookie(
         COOKIE,
-        str(_sessions(state.secret).dumps([by, secrets.token_urlsafe(12)])),
+        str(_sessions(state.signing).dumps([by, secrets.token_urlsafe(12)])),
         max_age=int(LIFETIME.total_seconds()),
         httponly=True,
         samesite="lax",
@@ -58,7 +58,7 @@ def find(request: Request) -> Session | None:
     if cookie is None:
         return None
     lifetime = int(LIFETIME.total_seconds())
-    serializer = _sessions(current(request).secret)
+    serializer = _sessions(current(request).signing)
     try:
         (by, nonce), signed_at = serializer.loads(cookie, max_age=lifetime, return_timestamp=True)
     except (BadData, TypeError, ValueError):
@@ -81,7 +81,7 @@ async def signed_in(request: Request) -> Session:
 
 def form_token(state: State, session: Session) -> str:
     """What every form of this session carries."""
-    return _forms(state.secret).sign(session.nonce).decode()
+    return _forms(state.signing).sign(session.nonce).decode()
 
 
 def check_form(request: Request, session: Session, token: str) -> None:
@@ -92,7 +92,7 @@ def check_form(request: Request, session: Session, token: str) -> None:
     """
     check_origin(request)
     try:
-        nonce = _forms(current(request).secret).unsign(token, max_age=int(LIFETIME.total_seconds()))
+        nonce = _forms(current(request).signing).unsign(token, max_age=int(LIFETIME.total_seconds()))
     except BadData:
         raise ForbiddenError(_FOREIGN) from None
     if not secrets.compare_digest(nonce.decode(), session.nonce):
@@ -135,9 +135,9 @@ def _over_tls(request: Request, settings: Settings) -> bool:
     return request.url.scheme == "https" or (settings.public_url or "").startswith("https:")
 
 
-def _sessions(secret: str) -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(secret, salt="rota.session")
+def _sessions(signing: list[str]) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(signing, salt="rota.session")
 
 
-def _forms(secret: str) -> TimestampSigner:
-    return TimestampSigner(secret, salt="rota.form")
+def _forms(signing: list[str]) -> TimestampSigner:
+    return TimestampSigner(signing, salt="rota.form")

@@ -16,12 +16,15 @@ from rota.web.tokens import Leases
 
 @dataclass(frozen=True)
 class State:
-    """One web worker's; stands at `app.state.rota`. `secret` signs leases and sessions."""
+    """One web worker's; stands at `app.state.rota`.
+
+    The last of the `signing` keys signs leases and sessions; all of them prove one.
+    """
 
     settings: Settings
     live: Live
     ledger: Ledger
-    secret: str
+    signing: list[str]
     beats: Beats
     policies: Policies
     leases: Leases

@@ -72,10 +72,10 @@ def read_token(token: str) -> TokenOwner:
 
 
 class Leases:
-    """Signs and proves leases with the installation's secret."""
+    """Signs leases with the last of the installation's keys, and proves them with all."""
 
-    def __init__(self, secret: str) -> None:
-        self._serializer = URLSafeSerializer(secret, salt="rota.lease")
+    def __init__(self, signing: list[str]) -> None:
+        self._serializer = URLSafeSerializer(signing, salt="rota.lease")
 
     def sign(self, lease: Lease) -> str:
         """The lease as text."""
