@@ -85,6 +85,8 @@ class Peer:
         self.down = False
         """Whether connections break before anything is heard."""
         self.refused = 0
+        self.signed: list[str] = []
+        """Leases that an auth gave out anew, the newest last."""
         self.children: list[subprocess.Popen[str]] = []
         self.tokens: dict[str, str] = {}
         """Bot id → its token."""
@@ -128,10 +130,12 @@ class Peer:
             wish is not None
             and not wish.stop
             and working is not None
-            and working["lease"] == f"lease-{wish.epoch}"
+            and working["lease"] in {f"lease-{wish.epoch}", *self.signed}
             and (working["profile"], working["epoch"]) == (wish.profile, wish.epoch)
         )
         assignment = wish.assignment(whole=False) if restored and wish is not None else None
+        if assignment and self.signed:
+            assignment |= {"lease": self.signed[-1]}
         return Answer(
             {
                 "bot": bot,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,11 +18,16 @@ from rota.errors import (
     RotaError,
     ServerNotAllowedError,
     SettingsError,
+    SlotContestedError,
     SupersededError,
     UnavailableError,
     UnknownBotError,
 )
 from tests.unit.sdk_peer import PROFILE, Answer, Call, Peer, Wish, bot_at, eventually, lost, serving
+
+
+def peer_has_heard(peer: Peer, auths: int) -> bool:
+    return len(peer.said("auth")) == auths
 
 
 @pytest.fixture
@@ -144,6 +150,42 @@ async def test_two_processes_in_one_slot_do_not_fight_in_a_hot_loop(peer: Peer) 
         await eventually(lambda: len(peer.said("auth")) == 3)
     gaps = [call.at for call in peer.said("auth")]
     assert gaps[2] - gaps[1] >= 1.0
+
+
+async def test_a_contested_slot_ends_the_work_at_once_and_is_asked_for_again_after_the_pause(peer: Peer) -> None:
+    peer.wish = Wish()
+    bot = bot_at(peer, grace=60)
+    ended: list[int] = []
+
+    @bot.work
+    async def watch(job: Job) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(job.epoch)
+
+    async with serving(bot):
+        await eventually(lambda: len(peer.said("heartbeat")) >= 2)
+        peer.wish = None
+        peer.script("heartbeat", UnknownBotError())
+        peer.script("auth", SlotContestedError(retry_after=1.0))
+        await eventually(lambda: ended, seconds=5)
+        await eventually(lambda: len(peer.said("auth")) == 3)
+    refused, again = (call.at for call in peer.said("auth")[1:])
+    assert again - refused >= 1.0
+
+
+async def test_a_lease_that_comes_with_the_assignment_is_the_newest_proof(peer: Peer) -> None:
+    peer.wish = Wish()
+    bot = bot_at(peer)
+    bot.work(until_stopping)
+    async with serving(bot):
+        await eventually(lambda: len(peer.said("heartbeat")) >= 2)
+        for number in (2, 3):
+            peer.signed.append(f"lease-{number}")
+            peer.script("heartbeat", UnknownBotError())
+            await eventually(partial(peer_has_heard, peer, number))
+    assert [call.body["working"]["lease"] for call in peer.said("auth")[1:]] == ["lease-1001", "lease-2"]
 
 
 async def test_superseded_ends_the_work_at_once_and_drops_its_data(

@@ -15,6 +15,7 @@ import pytest
 from rota.embedded import EmbeddedPostgres, EmbeddedValkey
 from rota.embedded.postgres import USER
 from rota.live.beats import BATCH
+from rota.protocol import LeasedWorking
 from rota.settings import Settings
 from rota.web.app import create_app
 from rota.web.policies import Policies
@@ -124,7 +125,7 @@ async def test_a_worker_opens_its_stores_when_it_starts_and_closes_them_when_it_
     async with app.fastapi.router.lifespan_context(app.fastapi), speaker(app) as client:
         assert (await client.get("/healthz")).json() == {"ok": True}
         state: State = app.fastapi.state.rota
-        assert state.secret == site.state.secret
+        assert state.signing == site.state.signing
     assert all(task.done() for task in state.policies._tasks)
 
 
@@ -212,7 +213,9 @@ async def test_work_goes_on_under_the_same_epoch_when_the_store_comes_back_empty
     await fragile.build()
     assert (await bots.call("1", "heartbeat", json={"working": working})).status_code == 401
     told = await bots.auth("1", working=body["working"])
+    lease = told["assignment"].pop("lease")
     assert told["assignment"] == working
+    assert fragile.state.leases.prove("default", LeasedWorking(**working, lease=lease)) is not None
     assert (await bots.beat("1", working))["instruction"] == "continue"
     assert (await fragile.shown(f"profiles/{profile}"))["epoch"] == started["epoch"]
 

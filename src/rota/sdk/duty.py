@@ -17,13 +17,14 @@ from rota.errors import (
     ProblemError,
     ServerNotAllowedError,
     SettingsError,
+    SlotContestedError,
     SupersededError,
     UnknownBotError,
 )
 from rota.protocol import Assignment, Ended, HeartbeatReply, HeartbeatRequest, Instruction, LeaveRequest
 from rota.sdk.job import Desk
 from rota.sdk.lease import Lease, end_process, now
-from rota.sdk.pace import LONGEST_RESTART, Restarts, beat_delay, restart_delay, retry_cap, retry_delay
+from rota.sdk.pace import LONGEST_RESTART, Restarts, beat_delay, restart_delay, retry_cap, retry_delay, spread
 from rota.sdk.push import Outbox, Outboxes
 from rota.sdk.session import Session
 from rota.sdk.shift import FLUSH_SECONDS, Shift, Work
@@ -132,8 +133,9 @@ class Duty:
         log.info("on the roster as %s", reply.bot)
         if shift is None:
             return
-        if shift.is_for(reply.assignment):
+        if reply.assignment is not None and shift.is_for(reply.assignment):
             shift.renew(Lease(sent_at, reply.ttl))
+            shift.keep_lease(reply.assignment)
         else:
             shift.revoke("rota has not given its assignment back")
 
@@ -218,6 +220,10 @@ class Duty:
         self._failures += 1
         if isinstance(error, SupersededError) and self._shift is not None:
             self._shift.revoke("its profile has a newer owner")
+        if isinstance(error, SlotContestedError):
+            if self._shift is not None:
+                self._shift.revoke("another process holds its slot")
+            return spread(error.retry_after or 0.0) + retry_delay(self._failures, None, self._session.ttl)
         return retry_delay(self._failures, error.retry_after, self._session.ttl)
 
     def _on_superseded(self, outbox: Outbox) -> None:

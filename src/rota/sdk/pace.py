@@ -51,6 +51,11 @@ def retry_delay(failures: int, retry_after: float | None, ttl: float | None) -> 
     return asked + _chance.uniform(0, min(spread, longest - asked))
 
 
+def spread(seconds: float) -> float:
+    """The same and up to a tenth more."""
+    return seconds * _chance.uniform(1, 1 + BEAT_JITTER)
+
+
 def restart_delay(times: int) -> float:
     """Seconds before work begins again that came back or crashed `times` times in a row: 1, 2, 4 … 60."""
     return min(LONGEST_RESTART, 2.0 ** min(times - 1, 10))

@@ -109,6 +109,11 @@ class Shift:
         """Heeds the lease in this moment, in the caller's thread."""
         self._watchdog.check()
 
+    def keep_lease(self, assignment: Assignment) -> None:
+        """Takes the newest proof of the assignment over, if it comes with it."""
+        if assignment.lease:
+            self._desk.assignment = self._desk.assignment.model_copy(update={"lease": assignment.lease})
+
     def reconfigure(self, assignment: Assignment) -> None:
         """Hands the job its new configuration."""
         lease = assignment.lease or self._desk.assignment.lease

@@ -142,7 +142,11 @@ class BotApi:
             # A ledger that was restored from a backup may not know this grant: the bot's data must be taken.
             async with state.ledger.begin() as tx:
                 await fences.raise_to(tx, [(restored.profile, restored.epoch)])
-        assignment = _bare(restored.profile, restored.epoch, restored.revision) if restored else "null"
+        assignment = "null"
+        if restored is not None:
+            # Signed anew: after a change of the signing key, who comes back is the first to have a lease under it.
+            again = state.leases.sign(Lease(fleet.name, bot, restored.profile, restored.epoch))
+            assignment = f'{_bare(restored.profile, restored.epoch, restored.revision)[:-1]},"lease":"{again}"}}'
         policy = Policy.of(fleet.interval, fleet.ttl)
         body = f'{{"bot":"{bot}","token":"{token}",{policy.json},"assignment":{assignment}}}'
         await answer(send, body.encode())
