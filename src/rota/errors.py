@@ -16,6 +16,7 @@ message that is used where the raiser has nothing better to say. Nothing here kn
         ├── NotFoundError           not_found 404
         ├── MethodNotAllowedError   method_not_allowed 405
         ├── ConflictError           conflict 409
+        ├── SlotContestedError      slot_contested 409
         ├── SupersededError         superseded 409
         ├── BodyTooLargeError       body_too_large 413
         ├── RateLimitedError        rate_limited 429
@@ -169,6 +170,19 @@ class ConflictError(ProblemError):
     status = 409
     title = "Conflict"
     default = "That contradicts what is already there."
+
+
+class SlotContestedError(ProblemError):
+    """Several processes replace each other in one slot; whoever holds it now keeps it."""
+
+    code = "slot_contested"
+    status = 409
+    title = "Slot contested"
+    default = (
+        "This slot (hostname and instance) was taken over again and again: two processes run in it, as on a cloned "
+        "machine, or one is restarted all the time. Stop any work, give each process an instance of its own, and try "
+        "again after Retry-After."
+    )
 
 
 class SupersededError(ProblemError):

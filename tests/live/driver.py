@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from rota.live import bots, keys, profiles
 from rota.live.beats import Answer, Beats
 from rota.live.bots import Newcomer, Restored
 from rota.live.entries import ProfileView, idle_entry, idle_entry_of, working_entry
+from rota.live.liveness import Pulse, pulse
 from rota.live.scripts import Live
 from rota.live.snapshot import profiles as profile_views
 from rota.protocol import Working, deadline_after_ms
 
 TTL = 90.0
 
-_SHIFT = """
-local by = tonumber(ARGV[1])
-for _, key in ipairs({KEYS[1], KEYS[2]}) do
-  local members = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-  for i = 1, #members, 2 do
-    redis.call('ZADD', key, string.format('%.3f', members[i + 1] - by), members[i])
-  end
-end
-for _, field in ipairs({'deaf', 'quiet', 'kept'}) do
-  local value = redis.call('HGET', KEYS[3], field)
-  if value then redis.call('HSET', KEYS[3], field, string.format('%.0f', math.max(0, value - by))) end
-end
-if ARGV[2] == '0' then
-  redis.call('HSET', KEYS[3], 'heard', string.format('%.0f', redis.call('HGET', KEYS[3], 'heard') - by))
-else
-  local t = redis.call('TIME')
-  redis.call('HSET', KEYS[3], 'heard', string.format('%.0f', t[1] * 1000 + t[2] / 1000))
-end
-local entries = redis.call('HGETALL', KEYS[4])
-for i = 1, #entries, 2 do
-  local head, since, after, lease, tail =
-    string.match(entries[i + 1], '^(%S+ %d+ %d+ %S %S %d+) (%d+) (%d+) (%d+) (.*)$')
-  local function back(value) return string.format('%.0f', math.max(0, value - by)) end
-  redis.call('HSET', KEYS[4], entries[i],
-    head .. ' ' .. back(since) .. ' ' .. back(after) .. ' ' .. back(lease) .. ' ' .. tail)
+_PASS = """
+redis.call('HINCRBY', KEYS[1], 'offset', ARGV[1])
+if ARGV[2] == '1' then
+  local t, offset = redis.call('TIME'), redis.call('HGET', KEYS[1], 'offset')
+  redis.call('HSET', KEYS[1], 'heard', string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + offset))
 end
 """
 
@@ -99,12 +81,14 @@ class Driver:
     async def want(self, profile: str, want: str = "started", **changes: Any) -> int:
         """A wish with the next version unless `version` is given."""
         version = changes.pop("version", self.versions.get(profile, 0) + 1)
+        anew = changes.pop("anew", False)
         self.versions[profile] = max(version, self.versions.get(profile, 0))
         wish = {"revision": 1, "priority": 0, "labels": {}, "epoch": 0} | changes
         return await profiles.want(
             self.live,
             self.fleet,
             [profiles.Want(profile=profile, version=version, want=want, **wish)],  # type: ignore[arg-type]
+            anew=anew,
         )
 
     async def profile(self, profile: str) -> ProfileView:
@@ -128,13 +112,28 @@ class Driver:
         return work
 
     async def pass_time(self, ms: float, *, hearing: bool = True) -> None:
-        """Lets everything recorded be `ms` older; with `hearing` the web's pulse went on meanwhile."""
-        await self._eval(
-            _SHIFT,
-            [keys.due(self.fleet), keys.held(self.fleet), keys.pulse(self.fleet), keys.profiles(self.fleet)],
-            ms,
-            int(hearing),
-        )
+        """Live state's clock goes on by `ms`; with `hearing` the web's pulse went on meanwhile."""
+        await self._eval(_PASS, [keys.pulse(self.fleet)], round(ms), int(hearing))
+
+    async def set_clock(self, ms: int) -> None:
+        """As if somebody had set the store's clock: to what live state makes of it that is the same."""
+        await self._eval(_PASS, [keys.pulse(self.fleet)], ms, 0)
+
+    async def pulse(self, *, step_ms: int | None = None) -> Pulse:
+        """A web worker's pulse; one that has seen the clock before tells by how many ms it was set."""
+        found = await pulse(self.live, self.fleet, "web", ttl=TTL)
+        if step_ms is None and not found.gap:
+            return found
+        return await pulse(self.live, self.fleet, "web", ttl=TTL, seen=found.steps, step_ms=step_ms or 0)
+
+    async def promote(self) -> int:
+        """Lets whatever is due wait again."""
+        return (await profiles.promote(self.live, self.fleet, 100))[0]
+
+    async def forget_everything(self, servers: Sequence[str] = ("s1", "s2"), classes: Sequence[str] = ("-",)) -> None:
+        """All keys are lost."""
+        names = [*keys.script_keys(self.fleet)[:-2], *(keys.server(self.fleet, host) for host in servers)]
+        await self.live.read(("DEL", *names, *(keys.waiting(self.fleet, class_) for class_ in classes)))
 
     async def forget_run(self) -> None:
         """As if the store had been restarted without an orderly end."""

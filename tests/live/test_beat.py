@@ -190,13 +190,13 @@ def test_a_roster_entry_reads_back_as_it_was_written(digest: bytes, status: str,
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(digest=st.binary(min_size=32, max_size=32), status=STATUS)
 async def test_any_digest_and_any_status_survive_a_transition(driver: Driver, digest: bytes, status: str) -> None:
-    newcomer = bots.Newcomer("s1/1", digest, "1", {}, "::1")
+    newcomer = bots.Newcomer(f"s1/{digest.hex()}", digest, "1", {}, "::1")
     await bots.auth(driver.live, driver.fleet, newcomer, ttl=TTL, leased=None)
     entry = idle_entry(digest, accepting=True, status=status)
     for _ in range(2):
-        assert await driver._beats.beat(driver.fleet, "s1/1", entry, 99_000) is None
+        assert await driver._beats.beat(driver.fleet, newcomer.id, entry, 99_000) is None
     state = await read_everything(driver.live, driver.fleet)
-    assert state.roster["s1/1"].status == status
+    assert state.roster[newcomer.id].status == status
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])

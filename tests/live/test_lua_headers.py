@@ -26,7 +26,9 @@ TYPES = {"hash": "Hash", "set": "Set", "zset": "Sorted set", "stream": "Stream",
 UNITS = {"lease": "ms", "gap": "ms", "limit": "how many", "digest": "bytes"}
 """What the description of an argument of this name must hold."""
 WRITES = frozenset(["HSET", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "XADD"])
-READS = frozenset(["HGET", "HMGET", "EXISTS", "SRANDMEMBER", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"])
+READS = frozenset(
+    ["EXISTS", "HEXISTS", "HGET", "HMGET", "SISMEMBER", "SRANDMEMBER", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"]
+)
 KEYLESS = frozenset({"INFO", "TIME"})
 _COMMENT = re.compile(r"--.*")
 _CALL = re.compile(r"\bcall\('(\w+)'(?:, ([a-z_]+))?")
@@ -93,9 +95,15 @@ def prelude_functions() -> dict[str, str]:
 
 
 @cache
+def prelude_start() -> str:
+    """What of the prelude runs in front of every verb."""
+    return re.sub(r"^local function .*?^end$", "", code(PRELUDE), flags=re.MULTILINE | re.DOTALL)
+
+
+@cache
 def reached(verb: str) -> str:
-    """A verb's own code and all of the prelude that it calls."""
-    functions, text, known = prelude_functions(), code(source(verb)), set[str]()
+    """A verb's own code and all of the prelude that it runs."""
+    functions, text, known = prelude_functions(), prelude_start() + code(source(verb)), set[str]()
     while found := {name for name in functions if name not in known and re.search(rf"\b{name}\(", text)}:
         known |= found
         text += "".join(functions[name] for name in sorted(found))

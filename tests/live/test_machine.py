@@ -1,7 +1,8 @@
 """Random orders of everything that bots, clients, operators, time and the network do; checked after each step.
 
 Bots here keep the lease rule: a process stops its work when the model's clock reaches the end of its lease. Replies get
-lost, so rota may have done what a bot never hears of.
+lost, so rota may have done what a bot never hears of. All keys may vanish; then the ledger, as far as live state needs
+it, is what the model remembers. The store's clock is set while nobody looks, and time goes on evenly all the same.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,17 +28,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rota.errors import NotFoundError, SupersededError, UnknownBotError
+from rota.errors import NotFoundError, SlotContestedError, SupersededError, UnavailableError, UnknownBotError
 from rota.live import bots as live_bots
 from rota.live import liveness, profiles
 from rota.live.beats import Answer
+from rota.live.liveness import Hearing
 from rota.live.scripts import Live
 from rota.protocol import Working
 from tests.live.conftest import build
 from tests.live.driver import TTL, Driver
 from tests.live.invariants import check, read_everything
 
-SLOTS = [f"{server}/{instance}" for server in ("s1", "s2") for instance in "12"]
+SERVERS = ("s1", "s2")
+SLOTS = [f"{server}/{instance}" for server in SERVERS for instance in "12"]
+CLASSES = ("-", "kind=site")
 PROFILES = ["prf_1", "prf_2"]
 LABELS = {"s1/1": {"kind": "site"}, "s2/1": {"kind": "site"}}
 slots = st.sampled_from(SLOTS)
@@ -79,9 +84,18 @@ class Fleet(RuleBasedStateMachine):
         self.messages: list[Message] = []
         self.clock = 0.0
         self.epochs: dict[str, int] = {}
+        self.fences: dict[str, int] = {}
+        """What the ledger knows: raised before a bot is told its epoch, so also where it never hears of it."""
+        self.drained: set[str] = set()
+        self.incarnation = 1
+        self.clock_set_ms = 0
+        """By how much the store's clock was set since a web worker looked at it last."""
+        self.hearing = [self._web_worker(), self._web_worker()]
         self.revisions: dict[str, int] = dict.fromkeys(PROFILES, 1)
         self.wanted: dict[str, str] = {}
+        self.wishes: dict[str, dict[str, Any]] = {}
         self.run(build(self.live, self.driver.fleet))
+        self.the_web_pulses([0, 1])
         for slot in SLOTS:
             self.a_process_starts(slot, lost=False)
         for profile in PROFILES:
@@ -115,7 +129,7 @@ class Fleet(RuleBasedStateMachine):
         for _ in range(times):
             for slot in SLOTS:
                 self._beat(slot, accepting=True, lost=False)
-            self.the_web_pulses()
+            self.the_web_pulses([0, 1])
             self.the_steward_works(limit=100)
             self.time_passes(seconds=30, hearing=True)
 
@@ -141,6 +155,9 @@ class Fleet(RuleBasedStateMachine):
         first, second = self.run(both())
         if first.code == "start" and second.code == "start":
             assert first == second
+        for told in (first, second):
+            if told.code == "start":
+                self.fences[told.profile] = max(told.epoch, self.fences.get(told.profile, 0))
         self._obey(slot, process, second, sent)
 
     @rule(data=st.data())
@@ -248,12 +265,14 @@ class Fleet(RuleBasedStateMachine):
         except NotFoundError:
             return
 
-    @rule(slot=slots, draining=st.booleans())
-    def an_operator_drains(self, slot: str, draining: bool) -> None:
+    @rule(subject=st.sampled_from([*SLOTS, *SERVERS]), draining=st.booleans())
+    def an_operator_drains(self, subject: str, draining: bool) -> None:
         try:
-            self.run(live_bots.drain(self.live, self.driver.fleet, slot, draining=draining))
+            self.run(live_bots.drain(self.live, self.driver.fleet, subject, draining=draining))
         except NotFoundError:
             return
+        if subject in SERVERS:
+            (self.drained.add if draining else self.drained.discard)(subject)
 
     @rule(profile=profile_ids)
     def an_operator_releases(self, profile: str) -> None:
@@ -269,15 +288,48 @@ class Fleet(RuleBasedStateMachine):
         hearing=st.sampled_from([True, True, False]),
     )
     def time_passes(self, seconds: float, hearing: bool) -> None:
+        if self.clock_set_ms:
+            # Somebody looks within a second.
+            self.the_web_pulses([0, 1])
         self.clock += seconds
         self.run(self.driver.pass_time(seconds * 1000, hearing=hearing))
         for process in self.processes.values():
             if process.lease_ends <= self.clock:
                 self._end(process)
 
+    @rule(seconds=st.sampled_from([6, 31, 100, 601]))
+    def an_outage_passes(self, seconds: float) -> None:
+        """Rota hears nobody, and holds it against nobody."""
+        before = set(self.run(read_everything(self.live, self.driver.fleet)).roster)
+        self.time_passes(seconds=seconds, hearing=False)
+        self.the_web_pulses([0, 1])
+        self.the_steward_works(limit=100)
+        assert before <= set(self.run(read_everything(self.live, self.driver.fleet)).roster), "died while rota was deaf"
+
+    @rule(order=st.permutations([0, 1]))
+    def the_web_pulses(self, order: list[int]) -> None:
+        for number in order:
+            self.run(self.hearing[number].pulse(TTL))
+        # What one worker that has just started leaves to the other, that has done.
+        self.clock_set_ms = 0
+
     @rule()
-    def the_web_pulses(self) -> None:
-        self.run(liveness.pulse(self.live, self.driver.fleet, "web", ttl=TTL))
+    def a_web_worker_is_restarted(self) -> None:
+        self.hearing[1] = self._web_worker()
+
+    @rule(by=st.sampled_from([3_600_000, 50_000, 1_000, -1_000, -50_000, -3_600_000]))
+    def the_clock_of_the_store_is_set(self, by: int) -> None:
+        self.clock_set_ms += by
+        self.run(self.driver.set_clock(by))
+
+    @rule(by=st.sampled_from([3_600_000, -3_600_000]), order=st.permutations(SLOTS), workers=st.permutations([0, 1]))
+    def the_clock_is_set_amid_work(self, by: int, order: list[str], workers: list[int]) -> None:
+        self.the_clock_of_the_store_is_set(by)
+        self.everybody_beats(order)
+        self.the_steward_works(limit=100)
+        self.the_web_pulses(workers)
+        self.the_steward_works(limit=100)
+        self.everybody_beats(order)
 
     @rule(limit=st.sampled_from([1, 2, 100]))
     def the_steward_works(self, limit: int) -> None:
@@ -289,6 +341,26 @@ class Fleet(RuleBasedStateMachine):
         """Rarely, because nothing is granted for one ttl after it."""
         if really:
             self.run(self.driver.forget_run())
+
+    @rule(
+        really=st.sampled_from([True, *[False] * 5]),
+        early=st.lists(slots, unique=True),
+        then=st.lists(slots, unique=True),
+        minutes=st.sampled_from([0, 0, 5]),
+    )
+    def all_keys_are_lost(self, really: bool, early: list[str], then: list[str], minutes: int) -> None:
+        """Bots come back with their leases, some before everything is rebuilt from the ledger, and some do not."""
+        if not really:
+            return
+        self.clock_set_ms = 0
+        self.run(self.driver.forget_everything(SERVERS, CLASSES))
+        self._come_back(early)
+        self._rebuild()
+        self._come_back(then)
+        for slot in then:
+            self._beat(slot, accepting=True, lost=False)
+            self.nobody_shares_a_profile()
+        self.an_ordinary_minute_passes(minutes)
 
     # What must be true after each of them
 
@@ -310,7 +382,14 @@ class Fleet(RuleBasedStateMachine):
     def _auth(self, slot: str, process: Process, work: Working | None, *, lost: bool) -> None:
         sent, digest = self.clock, os.urandom(32)
         newcomer = live_bots.Newcomer(slot, digest, "1", LABELS.get(slot, {}), "::1")
-        restored = self.run(live_bots.auth(self.live, self.driver.fleet, newcomer, ttl=TTL, leased=work))
+        try:
+            restored = self.run(live_bots.auth(self.live, self.driver.fleet, newcomer, ttl=TTL, leased=work))
+        except UnavailableError:
+            return
+        except SlotContestedError:
+            if not lost:
+                self._end(process)
+            return
         if lost:
             return
         process.digest = digest
@@ -330,6 +409,8 @@ class Fleet(RuleBasedStateMachine):
         told = self.run(
             self.driver.beat(slot, process.work, accepting=accepting, digest=process.digest, ended=process.ended)
         )
+        if told.code == "start":
+            self.fences[told.profile] = max(told.epoch, self.fences.get(told.profile, 0))
         if not lost:
             self._obey(slot, process, told, sent)
 
@@ -356,7 +437,31 @@ class Fleet(RuleBasedStateMachine):
             process.ended = (process.work.profile, process.work.epoch)
             process.work = None
 
+    def _web_worker(self) -> Hearing:
+        return Hearing(self.live, self.driver.fleet, clock=lambda: time.monotonic() + self.clock)
+
+    def _rebuild(self) -> None:
+        """As the steward's duty does it."""
+        self.incarnation += 1
+        name, known = f"incarnation {self.incarnation}", f"incarnation {self.incarnation - 1}"
+        fleet = self.driver.fleet
+        self.run(liveness.pulse(self.live, fleet, "steward", ttl=TTL, incarnation=name, known=known))
+        for profile, want in self.wanted.items():
+            changes = {"revision": self.revisions[profile], "epoch": self.fences.get(profile, 0)}
+            self.run(self.driver.want(profile, want, **changes, **self.wishes[profile]))
+        for server in self.drained:
+            self.run(live_bots.drain(self.live, fleet, server, draining=True))
+        self.run(liveness.pulse(self.live, fleet, "built", ttl=TTL, incarnation=name))
+        self.the_web_pulses([0, 1])
+
+    def _come_back(self, order: list[str]) -> None:
+        for slot in order:
+            process = self.processes.get(slot)
+            if process is not None:
+                self._auth(slot, process, process.work, lost=False)
+
     def _want(self, profile: str, want: str, **changes: Any) -> None:
+        self.wishes[profile] = changes
         self.wanted[profile] = want
         applied = self.run(self.driver.want(profile, want, revision=self.revisions[profile], **changes))
         assert applied == 1

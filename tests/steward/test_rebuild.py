@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rota.ledger import fleets
+from rota.ledger import fences, fleets
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
-from rota.live import keys
+from rota.live import clock, keys
 from rota.live.liveness import pulse
 from rota.live.scripts import Live
 from rota.protocol import Working
@@ -57,6 +57,23 @@ async def test_after_a_total_loss_an_owner_comes_back_and_nobody_else_gets_its_p
     assert (await driver.beat("s1/1", work)).code == "continue"
     await driver.pass_time(TTL * 1100 + 1)
     assert (await driver.beat("s2/1")).profile == ({profile, other} - {work.profile}).pop()
+
+
+async def test_epochs_rise_although_the_stores_clock_is_behind_what_was_handed_out(
+    ledger: Ledger, live: Live, policy: Fleet, driver: Driver
+) -> None:
+    profile = await make_profile(ledger, policy.name)
+    handed_out = (await clock.now_ms(live, policy.name) + 3_600_000) * 1000
+    async with ledger.begin() as tx:
+        await fences.raise_to(tx, [(profile, int(handed_out))])
+    await lose_everything(live, policy.name)
+    await rebuild(ledger, live, await known(ledger, policy.name))
+    await pulse(live, policy.name, "web", ttl=TTL)
+    await driver.auth("s1/1")
+    await driver.pass_time(TTL * 1100 + 1)
+    told = await driver.beat("s1/1")
+    assert told.code == "start"
+    assert told.epoch == int(handed_out) + 1
 
 
 async def test_a_large_ledger_is_applied_in_pages(

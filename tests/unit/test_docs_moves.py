@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 
-from rota.errors import NotFoundError, UnknownBotError
+from rota.errors import NotFoundError, SlotContestedError, UnknownBotError
 from rota.live import bots, liveness, profiles, scripts
 from rota.live.entries import BOT_PHASES, PROFILE_PHASES
 from rota.live.scripts import Live
@@ -76,7 +76,7 @@ class Walk:
         (deed,) = self.random.choices(list(deeds), list(deeds.values()))
         try:
             await deed()
-        except (NotFoundError, UnknownBotError):
+        except (NotFoundError, SlotContestedError, UnknownBotError):
             return
 
     async def want(self) -> None:
@@ -189,6 +189,14 @@ class Story:
         await self.driver.pass_time(LATE_MS)
         await self.kill()
 
+    async def parting(self) -> None:
+        """The ledger knows a newer epoch."""
+        await self.driver.want(self.work.profile, epoch=self.work.epoch + 10**12, anew=True)
+
+    async def late_parting(self) -> None:
+        await self.driver.pass_time(LATE_MS)
+        await self.parting()
+
     async def other_work(self) -> None:
         await self.driver.auth(self.bot, leased=Working(profile="prf_other", epoch=1))
 
@@ -210,6 +218,8 @@ ENDS = (
     Story.late_silence,
     Story.kill,
     Story.late_kill,
+    Story.parting,
+    Story.late_parting,
     Story.other_work,
     Story.late_other_work,
     Story.free_work,

@@ -22,7 +22,8 @@ from tests.unit.test_docs_pages import blocks, codes, page, section, table
 PACKAGE = Path(rota.__file__).parent
 STARTS = (
     "settings.py",
-    "cli/serv*.py",
+    "cli/serve.py",
+    "cli/serving.py",
     "cli/supervisor.py",
     "embedded/*.py",
     "ledger/**/*.py",

@@ -17,7 +17,7 @@ from tests.unit.test_docs_pages import blocks, codes, page, section, table
 
 STATES = page("states.md")
 EVENTS = section(STATES, "## Events")
-NAMED = {"candidate": "the incarnation's name"}
+NAMED = {"candidate": "the incarnation's name", "digits(by)": "by how many ms"}
 """What an event's reason is where it is neither a literal nor the reason of a leave."""
 SETTLES = ("settle", "unbind")
 """Functions of the prelude that say by their last argument why a profile goes where it goes."""
@@ -55,6 +55,8 @@ def words(argument: str, verb: str) -> set[str]:
         return {"none"}
     if argument == "reason" and verb == "leave":
         return set(get_args(LeaveRequest.model_fields["reason"].annotation))
+    if argument == "reason" and verb == "auth":
+        return {word for given in calls("stop", code(source(verb))) for word in words(given[0], verb)}
     if argument in NAMED:
         return {NAMED[argument]}
     (values,) = re.findall(rf"local {argument} = (.*)", source(verb))

@@ -1,5 +1,7 @@
 """History: every move of live state, and from it who worked for whom, from when to when, and why it ended.
 
+A bot that has gone is not being drained any more, whoever comes into its slot next.
+
 Taking the same events again, or an older one after a newer one, leads to the same history.
 """
 
@@ -7,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from rota.ledger import drains
 from rota.ledger.connection import Transaction
 from rota.ledger.page import Page, bounded, page_of
 from rota.ledger.tables import assignments, events, fleets
 
 _BEGINS = ("granted", "resumed")
+_GOES = ("left", "died", "killed")
 _ENDS = ("released", "left", "died", "killed", "replaced")
 
 
@@ -68,6 +72,8 @@ async def record(tx: Transaction, fleet: str, found: Sequence[HistoryEvent], *, 
         await tx.execute(insert(events).on_conflict_do_nothing(), rows)
         for event in found:
             await _assign(tx, fleet, event)
+        if gone := {event.bot for event in found if event.kind in _GOES and event.bot}:
+            await drains.forget(tx, fleet, sorted(gone))
     await tx.execute(update(fleets).where(fleets.c.name == fleet).values(recorded_to=recorded_to))
 
 
@@ -132,6 +138,45 @@ async def assignments_page(
         query = query.where(table.epoch < int(after))
     rows = await tx.execute(query.order_by(table.epoch.desc()).limit(limit + 1))
     return page_of([PastAssignment(*row) for row in rows], limit, lambda item: item.epoch)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Who works for which profile, as live state has it; `since` is when that began."""
+
+    profile: str
+    epoch: int
+    bot: str
+    since: datetime
+
+
+async def open_bindings(
+    tx: Transaction, fleet: str, *, after: str = "", limit: int = 500, among: Sequence[str] | None = None
+) -> list[Binding]:
+    """Assignments that have not ended, by profile, behind the profile `after`; with `among` of these profiles alone."""
+    table = assignments.c
+    query = select(table.profile_id, table.epoch, table.bot, table.started_at)
+    query = query.where(table.fleet == fleet, table.ended_at.is_(None), table.profile_id > after)
+    if among is not None:
+        query = query.where(table.profile_id.in_(among))
+    return [Binding(*row) for row in await tx.execute(query.order_by(table.profile_id, table.epoch).limit(limit))]
+
+
+async def mend(tx: Transaction, fleet: str, *, ended: Sequence[Binding] = (), begun: Sequence[Binding] = ()) -> None:
+    """Ends assignments whose end, and begins those whose beginning, was lost together with live state's events."""
+    for lost in ended:
+        row = HistoryEvent("", datetime.now(UTC), "lost", lost.bot, lost.profile, lost.epoch, None)
+        await _change(tx, row, only_open=True, ended_at=func.now(), reason="lost: its end was not recorded")
+    for found in begun:
+        await _begin(tx, fleet, HistoryEvent("", found.since, "granted", found.bot, found.profile, found.epoch, None))
+
+
+async def deaths(tx: Transaction, fleet: str, since: datetime) -> dict[str, int]:
+    """Hostname → how many of its bots have died since then, by the clock of the events."""
+    host = func.split_part(events.c.bot, "/", 1)
+    query = select(host, func.count()).where(events.c.fleet == fleet, events.c.at > since, events.c.kind == "died")
+    rows = await tx.execute(query.group_by(host).order_by(host).limit(10_000))
+    return {row[0]: row[1] for row in rows}
 
 
 async def _assign(tx: Transaction, fleet: str, event: HistoryEvent) -> None:

@@ -19,6 +19,7 @@ from rota.ledger import accounts, checks, fleets, outbox
 from rota.ledger.connection import Transaction
 from rota.ledger.page import Page, bounded, new_id, number_after, page_of
 from rota.ledger.tables import fences, profile_revisions, profiles
+from rota.ledger.tables import outbox as outbox_table
 
 WantWord = Literal["started", "stopped", "deleted"]
 
@@ -258,6 +259,19 @@ async def configs(
 async def wishes(tx: Transaction, profile_ids: Sequence[str]) -> list[Wish]:
     """The current wishes of these profiles, deleted ones included."""
     return await _wishes(tx, _wish_query().where(profiles.c.id.in_(profile_ids)))
+
+
+async def settled_wishes(tx: Transaction, profile_ids: Sequence[str]) -> list[Wish]:
+    """The wishes of those of these profiles that nothing is being changed about; they stay so while `tx` lasts."""
+    pending = select(outbox_table.c.id).where(outbox_table.c.profile_id == profiles.c.id).exists()
+    query = _wish_query().where(profiles.c.id.in_(profile_ids), ~pending).order_by(profiles.c.id)
+    return await _wishes(tx, query.with_for_update(read=True, of=profiles))
+
+
+async def unknown(tx: Transaction, profile_ids: Sequence[str]) -> list[str]:
+    """Those of these profiles that the ledger has never heard of."""
+    known = set((await tx.execute(select(profiles.c.id).where(profiles.c.id.in_(profile_ids)))).scalars())
+    return [profile for profile in profile_ids if profile not in known]
 
 
 async def all_wishes(tx: Transaction, fleet: str, *, after: str | None, limit: int) -> Page[Wish]:

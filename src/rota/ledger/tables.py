@@ -213,6 +213,33 @@ records = Table(
     comment="What bots pushed.",
 )
 
+drains = Table(
+    "drains",
+    metadata,
+    Column("fleet", ForeignKey("fleets.name"), primary_key=True, comment="in which fleet"),
+    Column("subject", Text, primary_key=True, comment="a hostname, or a bot's id"),
+    _moment("deadline", "from when on what has not ended is killed", nullable=True),
+    _moment("created_at", "when it was ordered", now=True),
+    comment="Servers and bots that are to finish what they have and take nothing new.",
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="order of arrival"),
+    Column("fleet", ForeignKey("fleets.name"), nullable=False, comment="in which fleet"),
+    Column("kind", Text, nullable=False, comment="what is wrong: `mass_silence` and so on"),
+    Column("subject", Text, nullable=False, comment="what it concerns: a bot, a server, the fleet"),
+    Column("message", Text, nullable=False, comment="a sentence for people"),
+    Column("detail", JSONB, nullable=False, comment="the figures behind the sentence"),
+    _moment("raised_at", "when it was first seen", now=True),
+    _moment("seen_at", "when it was last seen to be so", now=True),
+    _moment("closed_at", "when it was over", nullable=True),
+    Index(None, "fleet", "id"),
+    Index("uq_incidents_open", "fleet", "kind", "subject", unique=True, postgresql_where=text("closed_at IS NULL")),
+    comment="What an operator has to know of, from when it was seen until it was over.",
+)
+
 secrets = Table(
     "secrets",
     metadata,

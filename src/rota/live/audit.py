@@ -6,11 +6,11 @@ in one transaction counts. The invariants are those of docs/states.md.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from rota.live import keys
+from rota.live.clock import clock, now_ms, read_clock
 from rota.live.entries import ProfileView, RosterEntry, parse_profile_entry, parse_roster_entry
 from rota.live.scripts import Live, pairs
 
@@ -27,21 +27,32 @@ class Broken:
 
 @dataclass(frozen=True)
 class PulseAge:
-    """Whether live state was built, and the seconds since a web worker last said that it hears."""
+    """Whether live state was built, and the seconds since a web worker last said that it hears.
+
+    While it is `quiet` grants may have been lost, and whoever owned a profile may still come back with its lease.
+    """
 
     built: bool
     pulse_age: float
+    quiet: bool
 
 
 async def pulse(live: Live, fleet: str) -> PulseAge:
     """See `PulseAge`."""
-    (values,) = await live.read(("HMGET", keys.pulse(fleet), "built", "heard"))
-    return PulseAge(built=values[0] == b"1", pulse_age=time.time() - float(values[1] or 0) / 1000)
+    time, offset, (built, heard, quiet) = await live.read(
+        *clock(fleet), ("HMGET", keys.pulse(fleet), "built", "heard", "quiet")
+    )
+    now = read_clock(time, offset)
+    return PulseAge(
+        built=built == b"1",
+        pulse_age=(now - float(heard or 0)) / 1000,
+        quiet=now < float(quiet or 0),
+    )
 
 
 async def overdue(live: Live, fleet: str, limit: int) -> list[tuple[str, float]]:
     """Bots whose deadline has passed, and for how many seconds."""
-    now = time.time() * 1000
+    now = await now_ms(live, fleet)
     (ids,) = await live.read(("ZRANGEBYSCORE", keys.due(fleet), "-inf", f"{now:.0f}", "LIMIT", 0, limit))
     if not ids:
         return []

@@ -1,6 +1,6 @@
 """What bots and operators do to bots: auth, leave, resolve, drain, kill. Heartbeats live in `beats`.
 
-Called by the web layer; each function is one script call.
+Called by the web layer and the steward; each function is one script call, or a bounded number of them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgpack
+
 from rota.errors import (
     InvalidRequestError,
     NotFoundError,
+    SlotContestedError,
     SupersededError,
     UnavailableError,
     UnknownBotError,
 )
+from rota.live import keys
+from rota.live.clock import now_ms
 from rota.live.scripts import Live
 from rota.protocol import Working, deadline_after_ms
+
+STEP = 100
+"""Bots flagged in one script call."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ async def auth(live: Live, fleet: str, newcomer: Newcomer, *, ttl: float, leased
 
     Raises:
         UnavailableError: the store is away, or live state is being rebuilt.
+        SlotContestedError: several processes fight for the slot.
     """
     details = json.dumps(
         {
@@ -67,6 +76,8 @@ async def auth(live: Live, fleet: str, newcomer: Newcomer, *, ttl: float, leased
     )
     if reply[0] == b"unbuilt":
         raise UnavailableError("Live state is being rebuilt from the ledger: keep working and try again.")
+    if reply[0] == b"contested":
+        raise SlotContestedError(retry_after=ttl / 3)
     if reply[1] == b"-":
         return None
     return Restored(profile=reply[1].decode(), epoch=int(reply[2]), revision=int(reply[3]))
@@ -117,14 +128,41 @@ async def kill(live: Live, fleet: str, bot: str) -> None:
         raise _no_bot(bot)
 
 
-async def drain(live: Live, fleet: str, bot: str, *, draining: bool) -> None:
-    """Lets the bot finish, take nothing new and exit; or take work again.
+async def drain(live: Live, fleet: str, subject: str, *, draining: bool) -> int:
+    """Lets a bot, or all bots of a server, finish, take nothing new and exit; or take work again. Idempotent.
+
+    `subject` is a hostname or a bot's id; bots that come in later find the order. Returns how many bots changed.
 
     Raises:
-        NotFoundError: there is no such bot on the roster.
+        NotFoundError: the subject is a bot that is not on the roster.
     """
-    if await live.call("drain", fleet, bot, int(draining)) == b"unknown":
-        raise _no_bot(bot)
+    ids = [subject] if "/" in subject else await members(live, fleet, subject)
+    changed = 0
+    for start in range(0, max(1, len(ids)), STEP):
+        step = int(await live.call("drain", fleet, subject, int(draining), msgpack.packb(ids[start : start + STEP])))
+        if step < 0:
+            raise _no_bot(subject)
+        changed += step
+    return changed
+
+
+async def drained(live: Live, fleet: str) -> set[str]:
+    """The hostnames and bots that live state holds to be draining."""
+    (subjects,) = await live.read(("SMEMBERS", keys.drains(fleet)))
+    return {subject.decode() for subject in subjects}
+
+
+async def members(live: Live, fleet: str, hostname: str) -> list[str]:
+    """The ids of a server's bots, in no order."""
+    (ids,) = await live.read(("SMEMBERS", keys.server(fleet, hostname)))
+    return [id_.decode() for id_ in ids]
+
+
+async def contested(live: Live, fleet: str, limit: int) -> list[str]:
+    """At most `limit` bots for whose slots several processes fight."""
+    now = await now_ms(live, fleet)
+    (ids,) = await live.read(("ZRANGEBYSCORE", keys.contested(fleet), f"{now:.0f}", "+inf", "LIMIT", 0, limit))
+    return [id_.decode() for id_ in ids]
 
 
 def _no_bot(bot: str) -> NotFoundError:

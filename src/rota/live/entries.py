@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+WantWord = Literal["started", "stopped", "deleted"]
 
 DIGEST_BYTES = 32
 
@@ -22,7 +24,8 @@ PROFILE_PHASES = {
     "x": "stopping",
     "d": "deleted",
 }
-WANTS = {"started": "1", "stopped": "0", "deleted": "d"}
+WANTS: dict[WantWord, str] = {"started": "1", "stopped": "0", "deleted": "d"}
+_WANT_WORDS = {letter: word for word, letter in WANTS.items()}
 
 
 class RosterEntry(NamedTuple):
@@ -50,8 +53,15 @@ class ProfileView:
     crashes: int
     not_before: datetime | None
     last_bot: str | None
-    wanted: bool
+    want: WantWord
     version: int
+    priority: int
+    class_: str
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody is to work for it."""
+        return self.want == "started"
 
 
 def idle_entry(digest: bytes, *, accepting: bool, status: str) -> bytes:
@@ -89,7 +99,7 @@ def parse_roster_entry(entry: bytes) -> RosterEntry:
 def parse_profile_entry(profile: str, entry: bytes) -> ProfileView:
     """Reads an entry as it stands in `profiles`."""
     parts = entry.decode().split(" ", 11)
-    bot, epoch, revision, want, phase, crashes, since, after, lease, _priority, version, _class = parts
+    bot, epoch, revision, want, phase, crashes, since, after, lease, priority, version, class_ = parts
     last_bot = None if bot == "-" else bot
     hold = max(int(after), int(lease))
     return ProfileView(
@@ -102,12 +112,14 @@ def parse_profile_entry(profile: str, entry: bytes) -> ProfileView:
         crashes=int(crashes),
         not_before=moment(hold) if phase == "h" else None,
         last_bot=last_bot,
-        wanted=want == "1",
+        want=_WANT_WORDS[want],
         version=int(version),
+        priority=int(priority),
+        class_=class_,
     )
 
 
-def moment(ms: int) -> datetime | None:
+def moment(ms: float) -> datetime | None:
     """Milliseconds since 1970 as a time in UTC; None for 0."""
     return datetime.fromtimestamp(ms / 1000, UTC) if ms > 0 else None
 

@@ -47,13 +47,23 @@ def events(fleet: str) -> str:
 
 
 def pulse(fleet: str) -> str:
-    """Hash: incarnation, built, run, heard, deaf, quiet, lease, kept."""
+    """Hash: incarnation, built, run, heard, deaf, quiet, lease, kept, offset, steps."""
     return f"{{{fleet}}}:pulse"
 
 
 def servers(fleet: str) -> str:
     """Hash: hostname → number of its bots on the roster."""
     return f"{{{fleet}}}:servers"
+
+
+def drains(fleet: str) -> str:
+    """Set: hostnames and bot ids that are to finish what they have and take nothing new."""
+    return f"{{{fleet}}}:drains"
+
+
+def contested(fleet: str) -> str:
+    """Sorted set: bot id → until when several processes are held to fight for its slot, in ms."""
+    return f"{{{fleet}}}:contested"
 
 
 def server(fleet: str, hostname: str) -> str:
@@ -79,6 +89,8 @@ def script_keys(fleet: str) -> list[str]:
         events(fleet),
         pulse(fleet),
         servers(fleet),
+        drains(fleet),
+        contested(fleet),
         server(fleet, ""),
         waiting(fleet, ""),
     ]

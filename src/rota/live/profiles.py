@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import msgpack
 
 from rota.errors import NotFoundError
-from rota.live.entries import WANTS, class_of
+from rota.live.entries import WANTS, WantWord, class_of
 from rota.live.scripts import Live
 
 STEP = 64
@@ -25,15 +24,19 @@ class Want:
 
     profile: str
     version: int
-    want: Literal["started", "stopped", "deleted"]
+    want: WantWord
     revision: int
     priority: int
     labels: Mapping[str, str]
     epoch: int
 
 
-async def want(live: Live, fleet: str, wants: Sequence[Want]) -> int:
-    """Applies the wishes; returns how many were new to live. Idempotent; older versions than known are ignored."""
+async def want(live: Live, fleet: str, wants: Sequence[Want], *, anew: bool = False) -> int:
+    """Applies the wishes; returns how many were new to live. Idempotent; older versions than known are ignored.
+
+    With `anew` they count whatever their version, and a bot that works under an older epoch than the wish's is parted
+    from the profile: only for wishes that cannot change meanwhile, where live state was found to differ.
+    """
     applied = 0
     for start in range(0, len(wants), STEP):
         flat: list[str | int] = []
@@ -48,7 +51,7 @@ async def want(live: Live, fleet: str, wants: Sequence[Want]) -> int:
                 class_,
                 wish.epoch,
             ]
-        applied += int(await live.call("want", fleet, msgpack.packb(flat)))
+        applied += int(await live.call("want", fleet, msgpack.packb(flat), int(anew)))
     return applied
 
 

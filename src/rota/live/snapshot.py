@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from rota.live import keys
+from rota.live.clock import clock, read_clock
 from rota.live.entries import BOT_PHASES, PROFILE_PHASES, ProfileView, parse_profile_entry, parse_roster_entry
 from rota.live.scripts import Live, pairs
 from rota.protocol import deadline_after_ms
@@ -131,6 +131,12 @@ async def profiles(live: Live, fleet: str, ids: Sequence[str]) -> dict[str, Prof
     return found
 
 
+async def scan_profiles(live: Live, fleet: str, cursor: int) -> tuple[list[ProfileView], int]:
+    """Some hundreds of all profiles that live state knows, and the cursor of the next ones (0 at the end)."""
+    ((position, flat),) = await live.read(("HSCAN", keys.profiles(fleet), cursor, "COUNT", STEP))
+    return [parse_profile_entry(name.decode(), entry) for name, entry in pairs(flat)], int(position)
+
+
 async def waiting(live: Live, fleet: str, limit: int) -> list[ProfileView]:
     """The first `limit` waiting profiles of all classes, in the order in which they will be served."""
     (classes,) = await live.read(("SMEMBERS", keys.classes(fleet)))
@@ -155,13 +161,14 @@ async def _profile_list(live: Live, fleet: str, ids: list[str]) -> list[ProfileV
 
 async def _views(live: Live, fleet: str, ids: list[str], ttl: float) -> list[BotView]:
     found: list[BotView] = []
-    now_ms = time.time() * 1000
     for part in _batched(ids):
-        entries, details, deadlines = await live.read(
+        entries, details, deadlines, *time = await live.read(
             ("HMGET", keys.roster(fleet), *part),
             ("HMGET", keys.details(fleet), *part),
             ("ZMSCORE", keys.due(fleet), *part),
+            *clock(fleet),
         )
+        now_ms = read_clock(*time)
         for id_, entry, detail, deadline in zip(part, entries, details, deadlines, strict=True):
             # A bot may have gone between these reads.
             if entry is not None and detail is not None and deadline is not None:

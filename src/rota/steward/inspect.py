@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from rota.ledger import fleets, servers
+from rota.ledger import drains, fleets, servers
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
 from rota.ledger.servers import Server
 from rota.live import audit, snapshot
+from rota.live.clock import now_ms
+from rota.live.entries import moment
 from rota.live.scripts import Live
 
 MOST_FINDINGS = 200
@@ -42,12 +43,13 @@ async def inspect(ledger: Ledger, live: Live, fleet: str) -> list[Finding]:
     async with ledger.begin() as tx:
         policy = await fleets.get(tx, fleet)
         listed = await servers.all_of(tx, fleet)
+        drained = {drain.subject for drain in await drains.all_of(tx, fleet)}
     actual = await snapshot.servers(live, fleet)
     found = [
         *await _live_state(live, policy),
         *await _broken(live, fleet),
         *await _dead_bots(live, policy),
-        *_bot_numbers(listed, actual),
+        *_bot_numbers(listed, actual, drained),
         *await _waiting(live, policy),
     ]
     return found[:MOST_FINDINGS]
@@ -88,8 +90,10 @@ async def _dead_bots(live: Live, policy: Fleet) -> list[Finding]:
     ]
 
 
-def _bot_numbers(listed: Sequence[Server], actual: Mapping[str, int]) -> Iterable[Finding]:
+def _bot_numbers(listed: Sequence[Server], actual: Mapping[str, int], drained: Collection[str]) -> Iterable[Finding]:
     for host, expected in expected_servers(listed, actual).items():
+        if host in drained:
+            continue
         there = actual.get(host, 0)
         if expected is None:
             yield Finding("unlisted_server", host, f"server {host} runs {there} bots and is not listed")
@@ -100,9 +104,9 @@ def _bot_numbers(listed: Sequence[Server], actual: Mapping[str, int]) -> Iterabl
 
 
 async def _waiting(live: Live, policy: Fleet) -> list[Finding]:
-    found, now = [], datetime.now(UTC)
+    found, now = [], moment(await now_ms(live, policy.name))
     for profile in await snapshot.waiting(live, policy.name, WAITING_LOOKED_AT):
-        waited = (now - profile.since).total_seconds() if profile.since else 0.0
+        waited = (now - profile.since).total_seconds() if now and profile.since else 0.0
         if waited > WAITING_TOO_LONG * policy.ttl:
             found.append(Finding("waiting_too_long", profile.id, f"profile {profile.id} waits since {waited:.0f} s"))
     return found

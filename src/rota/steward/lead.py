@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -18,17 +19,22 @@ from rota.ledger.fleets import Fleet
 from rota.live.scripts import Live
 from rota.steward.apply import STEP as APPLY_STEP
 from rota.steward.apply import apply
+from rota.steward.drain import drain
+from rota.steward.observe import observe
 from rota.steward.promote import promote
 from rota.steward.reap import reap
 from rota.steward.rebuild import rebuild
 from rota.steward.record import STEP as RECORD_STEP
 from rota.steward.record import record
+from rota.steward.rounds import Comparison, Every
 
 ROUND = 0.5
 """Seconds between two rounds."""
 DUTY_TIMEOUT = 30
 """Seconds after which a duty is given up until the next round."""
 STEPS_A_ROUND = 40
+OBSERVE_EVERY = 2.0
+"""Seconds between two looks for incidents."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +47,8 @@ class Steward:
         self._live = live
         self._leadership = Leadership(ledger)
         self._leading = False
+        self._observing = Every(OBSERVE_EVERY)
+        self._comparisons: dict[str, Comparison] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Rounds until `stop` is set; then gives the leadership up."""
@@ -59,6 +67,7 @@ class Steward:
         if leading != self._leading:
             log.info("steward leads" if leading else "steward stands by")
             self._leading = leading
+            self._comparisons.clear()
         if not leading:
             return
         try:
@@ -67,8 +76,11 @@ class Steward:
         except RotaError as error:
             log.warning("fleets cannot be read", error=str(error))
             return
+        observing = self._observing.due()
         for fleet in all_fleets:
             await self._serve(fleet)
+            if observing:
+                await self._duty("observe", fleet.name, partial(observe, self._ledger, self._live, fleet))
 
     async def _leads(self) -> bool:
         try:
@@ -84,6 +96,9 @@ class Steward:
         await self._duty("promote", name, lambda: promote(live, name))
         await self._duty("apply", name, lambda: _until_less(lambda: apply(ledger, live, name), APPLY_STEP))
         await self._duty("record", name, lambda: _until_less(lambda: record(ledger, live, name), RECORD_STEP))
+        await self._duty("drain", name, lambda: drain(ledger, live, name))
+        comparison = self._comparisons.setdefault(name, Comparison(ledger, live, name))
+        await self._duty("compare", name, comparison.go_on)
 
     async def _duty(self, duty: str, fleet: str, work: Callable[[], Awaitable[object]]) -> None:
         """One duty's failure must not keep the others from theirs."""

@@ -17,6 +17,7 @@ from rota.live import profiles as live_profiles
 from rota.live.liveness import Pulse, pulse
 from rota.live.scripts import Live
 from rota.steward.apply import as_want
+from rota.steward.drain import drain
 
 STEP = 500
 """Wishes read from the ledger at once."""
@@ -37,6 +38,7 @@ async def rebuild(ledger: Ledger, live: Live, fleet: Fleet) -> Pulse:
     if beat.incarnation is None or (beat.built and beat.incarnation == fleet.incarnation):
         return beat
     wishes = await _apply_everything(ledger, live, fleet.name)
+    await drain(ledger, live, fleet.name)
     async with ledger.begin() as tx:
         await fleets.set_incarnation(tx, fleet.name, beat.incarnation)
     beat = await pulse(live, fleet.name, "built", ttl=fleet.ttl, incarnation=beat.incarnation)

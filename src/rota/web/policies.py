@@ -14,7 +14,7 @@ import structlog
 from rota.errors import RotaError
 from rota.ledger import fleets
 from rota.ledger.connection import Ledger
-from rota.live.liveness import pulse
+from rota.live.liveness import Hearing
 from rota.live.scripts import Live
 from rota.protocol import deadline_after_ms
 
@@ -49,6 +49,7 @@ class Policies:
         self._ledger = ledger
         self._live = live
         self._known: dict[str, Policy] = {}
+        self._hearing: dict[str, Hearing] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
 
@@ -93,7 +94,10 @@ class Policies:
 
     async def _pulse(self) -> None:
         for fleet, policy in list(self._known.items()):
-            await pulse(self._live, fleet, "web", ttl=policy.ttl)
+            hearing = self._hearing.get(fleet)
+            if hearing is None:
+                hearing = self._hearing[fleet] = Hearing(self._live, fleet)
+            await hearing.pulse(policy.ttl)
 
     async def _every_second(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:

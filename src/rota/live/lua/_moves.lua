@@ -9,31 +9,55 @@
 -- KEYS[6]  held            zset    profile id -> not before, ms
 -- KEYS[7]  counts          hash    b<phase> and p<phase> -> number
 -- KEYS[8]  events          stream  every move, in order
--- KEYS[9]  pulse           hash    incarnation, run, built, heard, deaf, quiet, lease, kept
+-- KEYS[9]  pulse           hash    incarnation, run, built, heard, deaf, quiet, lease, kept, offset, steps
 -- KEYS[10] servers         hash    hostname -> number of bots
--- KEYS[11] server_prefix   prefix  + hostname: set of that server's bot ids
--- KEYS[12] waiting_prefix  prefix  + class: zset profile id -> order
+-- KEYS[11] drains          set     hostnames and bot ids that are to finish and take nothing new
+-- KEYS[12] contested       zset    bot id -> until when its slot is contested, ms
+-- KEYS[13] server_prefix   prefix  + hostname: set of that server's bot ids
+-- KEYS[14] waiting_prefix  prefix  + class: zset profile id -> order
 --
 -- Phases, one letter each. Bots: i idle, s starting, w working, x stopping.
 -- Profiles: o stopped, q waiting, h held, s starting, w working, x stopping, d deleted.
 local roster, details, due, profiles, classes, held = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local counts, events, pulse, servers, server_prefix, waiting_prefix =
-  KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local counts, events, pulse, servers, drains, contested, server_prefix, waiting_prefix =
+  KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local call, fmt, sub, match = redis.call, string.format, string.sub, string.match
+
+-- The clock of live state: the store's, and an offset that keeps it even when the store's is set (pulse.lua).
 local clock = call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local now_us = clock[1] * 1000000 + clock[2]
+local known = call('HMGET', pulse, 'incarnation', 'run', 'built', 'heard', 'deaf', 'quiet', 'lease', 'kept', 'offset')
+local offset = tonumber(known[9] or 0)
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000) + offset
+local now_us = clock[1] * 1000000 + clock[2] + offset * 1000
+local incarnation, built = known[1], known[3] == '1'
+local heard, deaf, quiet = tonumber(known[4] or 0), tonumber(known[5] or 0), tonumber(known[6] or 0)
+-- The longest lease that may be out, in ms.
+local longest = tonumber(known[7] or 0)
 
 local DIGEST = 32
 local EVENTS_KEPT = 1000000
 local CLASSES_A_LOOK = 64
 local GAP_LEAST_MS, GAP_MOST_MS = 2000, 5000
+local SPREAD_MS = 1000
 local CRASH_FIRST_MS, CRASH_MOST_MS, CRASH_FORGIVEN_MS, CRASH_SOON_MS = 10000, 600000, 600000, 60000
 
 -- Without a pulse of the web for longer than this, rota counts as deaf. Well below the slack between two beats and
 -- their deadline, so that no gap that goes unnoticed can end a bot that beats on time; well above a pulse's second.
 local function deaf_gap(lease)
   return math.max(GAP_LEAST_MS, math.min(GAP_MOST_MS, lease / 4))
+end
+
+-- Whether rota hears, and by a clock that can be trusted: until the next pulse, one that was just set looks like an
+-- outage, and nothing may end or begin because of the time that seems to have passed.
+local function hears()
+  return math.abs(now - heard) <= deaf_gap(longest)
+end
+
+-- A lease that is about to be given out may be longer than any before it, under a policy that no pulse has told yet.
+local function note_lease(lease)
+  if lease <= longest then return end
+  longest = lease
+  call('HSET', pulse, 'lease', fmt('%.0f', lease), 'kept', fmt('%.0f', now + lease))
 end
 
 -- tostring keeps 14 digits; an epoch has 16.
@@ -143,7 +167,7 @@ local function unbind(bot, reason)
   if p then settle(bot.profile, p, reason) end
 end
 
--- Holds the profile until whoever works on it as this bot must have stopped: its lease ends before its deadline.
+-- Holds the profile until whoever works on it as the bot `id` must have stopped: a lease ends before its deadline.
 local function hold_while_leased(id, p)
   p.lease = digits(math.max(tonumber(p.lease), math.ceil(tonumber(call('ZSCORE', due, id) or now))))
 end
@@ -187,6 +211,8 @@ local function remove_bot(id, bot)
   call('HDEL', details, id)
   call('ZREM', due, id)
   call('SREM', server_prefix .. server, id)
+  call('SREM', drains, id)
+  call('ZREM', contested, id)
   if call('HINCRBY', servers, server, -1) <= 0 then call('HDEL', servers, server) end
   call('HINCRBY', counts, 'b' .. bot.phase, -1)
 end
@@ -196,17 +222,15 @@ end
 local granting
 local function may_grant()
   if granting == nil then
-    local known = call('HMGET', pulse, 'built', 'run', 'quiet', 'lease')
     local run = match(call('INFO', 'server'), 'run_id:(%x+)')
-    local quiet = tonumber(known[3] or 0)
     if known[2] ~= run then
       if known[2] ~= 'sealed' then
-        quiet = math.max(quiet, now + tonumber(known[4] or 0))
+        quiet = math.max(quiet, now + longest)
         event('quiet', nil, nil, nil, 'store restarted')
       end
       call('HSET', pulse, 'run', run, 'quiet', digits(quiet))
     end
-    granting = known[1] and now >= quiet
+    granting = built and hears() and now >= quiet
   end
   return granting
 end

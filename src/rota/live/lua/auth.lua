@@ -8,34 +8,71 @@
 -- ARGV[5] profile    what it still works on, proven by a lease, or empty
 -- ARGV[6] epoch      of that assignment, or empty
 -- Replies: {'ok', profile, epoch, revision}; the last three are '-', '0', '0' where nothing is restored
--- Refusals: {'unbuilt'} while live state is not rebuilt from the ledger
+-- Refusals: {'unbuilt'} while live state is not rebuilt from the ledger; {'contested'} where several processes fight
+--           for the slot
 local id, digest, lease = ARGV[1], ARGV[2], tonumber(ARGV[4])
+local REPLACED_MOST = 3
 local profile_id, epoch = ARGV[5], ARGV[6]
-if call('HGET', pulse, 'built') ~= '1' then return {'unbuilt'} end
+if not built then return {'unbuilt'} end
+note_lease(lease)
 
-local bot = {digest = digest, flag = '1', status = ''}
+-- When the slot's process was replaced by another within the last lease, as text, and one moment more if it is now.
+-- A token that nobody has used yet went to nobody: this is the same process, which never heard the answer.
+local function replaced_at()
+  local moments, given = match(call('HGET', details, id) or '', ',"replaced":"([%d ]*)","due":"([%d.]+)"}$')
+  local lately, number = '', 0
+  for at in string.gmatch(moments or '', '%d+') do
+    if now - at < lease then lately, number = lately .. at .. ' ', number + 1 end
+  end
+  if given and tonumber(call('ZSCORE', due, id) or 0) <= tonumber(given) then return lately, number end
+  return lately .. digits(now), number + 1
+end
+
+-- Two processes replace each other for ever, or one is started again and again: whoever holds the slot keeps it until
+-- it falls silent, or until nobody else has asked for it for one lease.
+local function contest()
+  if not call('ZSCORE', contested, id) then event('contested', id) end
+  call('ZADD', contested, digits(now + lease), id)
+  return {'contested'}
+end
+
+local server = match(id, '^([^/]+)/')
+local drained = call('SISMEMBER', drains, id) == 1 or call('SISMEMBER', drains, server) == 1
+local bot = {digest = digest, flag = drained and 'd' or '1', status = ''}
 make_idle(bot)
 local restored = {'ok', '-', '0', '0'}
-local was
+local was, replaced
+
+local function stop(reason)
+  if bot.phase == 'x' then return end
+  bot.phase = 'x'
+  move_profile(bot.profile, get_profile(bot.profile), 'x')
+  event('stopping', id, bot.profile, bot.epoch, reason)
+end
+
 local entry = call('HGET', roster, id)
 if entry then
   local old = parse_bot(entry)
   was = old.phase
   if old.flag == 'd' then bot.flag = 'd' end
+  if old.phase == 'i' or old.profile ~= profile_id or old.epoch ~= epoch then
+    local number
+    replaced, number = replaced_at()
+    if number > REPLACED_MOST or tonumber(call('ZSCORE', contested, id) or 0) > now then return contest() end
+    call('ZREM', contested, id)
+  end
   if old.phase ~= 'i' then
     if old.profile == profile_id and old.epoch == epoch then
       -- The same process under a new token. A stop that is on its way still has to be confirmed by it.
       bot.phase, bot.profile, bot.epoch, bot.revision = old.phase, old.profile, old.epoch, old.revision
-      if old.phase ~= 'x' then restored = {'ok', old.profile, old.epoch, old.revision} end
+      if bot.flag == 'd' then stop('drain') end
+      if bot.phase ~= 'x' then restored = {'ok', old.profile, old.epoch, old.revision} end
     elseif old.profile == profile_id and tonumber(old.epoch) > tonumber(epoch) then
       -- This slot's process still works on it, under an older epoch: a repeated auth of its own was taken for another
       -- process. It is told to stop, and until it has said so nobody else may have the profile.
-      bot.phase, bot.profile, bot.epoch, bot.revision = 'x', old.profile, old.epoch, old.revision
-      if old.phase ~= 'x' then
-        move_profile(old.profile, get_profile(old.profile), 'x')
-        event('stopping', id, old.profile, old.epoch, 'repeated')
-      end
-    elseif old.phase == 'x' or profile_id ~= '' or old.flag == 'd' or not may_grant() then
+      bot.phase, bot.profile, bot.epoch, bot.revision = old.phase, old.profile, old.epoch, old.revision
+      stop('repeated')
+    elseif old.phase == 'x' or profile_id ~= '' or bot.flag == 'd' or not may_grant() then
       -- Whether the process that held the slot is gone nobody knows: this may be a repeated auth of its own.
       event('replaced', id, old.profile, old.epoch, 'takeover')
       local p = get_profile(old.profile)
@@ -55,7 +92,6 @@ if entry then
     end
   end
 else
-  local server = match(id, '^([^/]+)/')
   call('SADD', server_prefix .. server, id)
   call('HINCRBY', servers, server, 1)
 end
@@ -75,8 +111,13 @@ if bot.phase == 'i' and profile_id ~= '' then
   end
 end
 
-call('HSET', details, id, ARGV[3])
 call('ZADD', due, 'GT', digits(now + lease), id)
+if replaced then
+  local noted = ',"replaced":"' .. replaced .. '","due":"' .. call('ZSCORE', due, id) .. '"}'
+  call('HSET', details, id, sub(ARGV[3], 1, -2) .. noted)
+else
+  call('HSET', details, id, ARGV[3])
+end
 put_bot(id, bot, was)
 event('auth', id, nil, nil, was and 'replaced' or 'new')
 return restored

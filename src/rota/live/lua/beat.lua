@@ -10,6 +10,7 @@
 local beats, lease = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2])
 local BINDINGS_A_CALL = 64
 local bindings = 0
+note_lease(lease)
 
 local function grant(id, bot)
   if bindings >= BINDINGS_A_CALL or not may_grant() then return nil end

@@ -5,9 +5,11 @@
 -- Replies: {number removed, 1 if more are overdue else 0}
 -- Refusals: {-1, 0} while deaf
 local limit = tonumber(ARGV[1])
-local known = call('HMGET', pulse, 'heard', 'deaf', 'lease')
-local longest = tonumber(known[3] or 0)
-if now - tonumber(known[1] or 0) > deaf_gap(longest) or now < tonumber(known[2] or 0) then return {-1, 0} end
+if not hears() or now < deaf then return {-1, 0} end
+
+-- Given while the clock ran ahead, before it was set back: no lease is longer than the longest.
+local ahead = call('ZRANGEBYSCORE', due, digits(now + longest + SPREAD_MS), '+inf', 'LIMIT', 0, limit)
+for _, id in ipairs(ahead) do call('ZADD', due, digits(now + longest), id) end
 
 local overdue = call('ZRANGEBYSCORE', due, '-inf', digits(now), 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #overdue, 2 do
@@ -26,4 +28,4 @@ for i = 1, #overdue, 2 do
     call('ZREM', due, id)
   end
 end
-return {#overdue / 2, #overdue / 2 == limit and 1 or 0}
+return {#overdue / 2, (#overdue / 2 == limit or #ahead == limit) and 1 or 0}

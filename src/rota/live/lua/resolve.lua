@@ -12,6 +12,7 @@
 local id, digest, lease, profile_id, epoch = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local entry = call('HGET', roster, id)
 if not entry or sub(entry, 1, DIGEST) ~= digest then return {'unknown'} end
+note_lease(lease)
 call('ZADD', due, 'GT', digits(now + lease), id)
 local bot = parse_bot(entry)
 if profile_id == '' then profile_id = bot.profile end

@@ -3,9 +3,10 @@
 -- KEYS: as in _moves.lua
 -- ARGV[1] wishes     msgpack array, seven values each, at most 64 wishes: profile id, version, want (1 started,
 --                    0 stopped, d deleted), revision, priority, class, epoch (the highest that the ledger knows)
+-- ARGV[2] anew       1 where live state was found to differ: the wish is taken over whatever its version is, else 0
 -- Replies: number of wishes that were new
 -- Refusals: none; a version that is not newer than the known one is passed over
-local wishes = cmsgpack.unpack(ARGV[1])
+local wishes, anew = cmsgpack.unpack(ARGV[1]), ARGV[2] == '1'
 local applied = 0
 
 local function take_over(id, p)
@@ -29,10 +30,23 @@ local function take_over(id, p)
   end
 end
 
+-- Somebody was handed a newer epoch than the bot that is bound, whose data is refused: it has to stop, and whoever
+-- comes next must have an epoch above both.
+local function part(id, p, epoch)
+  local bot = parse_bot(call('HGET', roster, p.bot))
+  local was = bot.phase
+  event('released', p.bot, id, p.epoch, 'behind')
+  make_idle(bot)
+  put_bot(p.bot, bot, was)
+  hold_while_leased(p.bot, p)
+  p.epoch, p.bot = digits(epoch), '-'
+  settle(id, p, 'behind')
+end
+
 for i = 1, #wishes, 7 do
   local id, version, want, revision = wishes[i], wishes[i + 1], wishes[i + 2], wishes[i + 3]
   local p = get_profile(id)
-  if not p or tonumber(p.version) < version then
+  if not p or anew or tonumber(p.version) < version then
     local class = wishes[i + 5]
     p = p or {bot = '-', epoch = '0', crashes = '0', since = '0', after = '0', lease = '0', class = class}
     if p.class ~= class and p.phase == 'q' then
@@ -43,10 +57,13 @@ for i = 1, #wishes, 7 do
     p.version, p.want, p.revision, p.priority = digits(version), want, digits(revision), digits(wishes[i + 4])
     p.class = class
     -- The floor matters after a loss; while the profile is bound, live itself knows better.
-    if not p.phase or p.phase == 'q' or p.phase == 'h' or p.phase == 'o' then
-      p.epoch = digits(math.max(tonumber(p.epoch), wishes[i + 6]))
+    local floor, at_work = wishes[i + 6], p.phase == 's' or p.phase == 'w'
+    if anew and at_work and want == '1' and tonumber(p.epoch) < floor then
+      part(id, p, floor)
+    else
+      if not at_work and p.phase ~= 'x' then p.epoch = digits(math.max(tonumber(p.epoch), floor)) end
+      take_over(id, p)
     end
-    take_over(id, p)
     applied = applied + 1
   end
 end
