@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -102,6 +103,32 @@ async def test_what_was_said_over_a_cut_link_arrives_even_if_nobody_waits_any_mo
     writer.close()
     link.cut(NONE)
     await eventually(lambda: behind.heard == [b"ping"])
+
+
+async def test_what_was_said_over_a_link_that_loses_it_never_arrives(store: tuple[Behind, Link]) -> None:
+    behind, link = store
+    link.cut()
+    reader, writer = await asyncio.open_unix_connection(str(link.path))
+    writer.write(b"ping")
+    assert await answer(reader, BRIEFLY) is None
+    await link.lose()
+    assert await answer(reader) == b"", "the connection is dropped"
+    link.cut(NONE)
+    again, speaker = await asyncio.open_unix_connection(str(link.path))
+    speaker.write(b"pong?")
+    assert await answer(again) == b"pong"
+    assert behind.heard == [b"pong?"]
+    for each in (writer, speaker):
+        each.close()
+
+
+async def test_a_link_knows_who_has_connected_even_while_it_is_cut(store: tuple[Behind, Link]) -> None:
+    _, link = store
+    link.cut()
+    assert link.callers == set()
+    _, writer = await asyncio.open_unix_connection(str(link.path))
+    await eventually(lambda: link.callers == {os.getpid()})
+    writer.close()
 
 
 class Chosen(Random):

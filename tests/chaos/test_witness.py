@@ -11,6 +11,8 @@ from rota.simulator.judge import Worker
 ANNA, BERT = Worker("sim-1/1", 1), Worker("sim-2/1", 1)
 ANNA_AGAIN = Worker("sim-1/1", 2)
 PROFILE = "prf_a"
+TTL = 5.0
+"""The deadline is one second behind the lease's end."""
 
 
 def starts(witness: Witness, worker: Worker, epoch: int, at: float) -> None:
@@ -21,7 +23,7 @@ def starts(witness: Witness, worker: Worker, epoch: int, at: float) -> None:
 @pytest.fixture
 def witness() -> Witness:
     """Anna works on the profile since the beginning."""
-    found = Witness()
+    found = Witness(ttl=TTL)
     starts(found, ANNA, 1, 0.0)
     found.open_account()
     return found
@@ -75,6 +77,117 @@ def test_the_process_that_takes_a_slot_over_overlaps_with_nobody(witness: Witnes
     witness.contested.add(ANNA.bot)
     starts(witness, ANNA_AGAIN, 2, 5.0)
     assert witness.account() == Account(moves=1)
+
+
+def beats(witness: Witness, worker: Worker, sent: float) -> None:
+    """A beat of somebody at work is answered."""
+    witness.spoke(worker, sent)
+    witness.leased(PROFILE, worker, sent + TTL)
+
+
+def test_the_pause_after_a_death_counts_from_the_lease_and_from_the_deadline(witness: Witness) -> None:
+    beats(witness, ANNA, 2.0)
+    witness.hurt([ANNA])
+    witness.ended(PROFILE, ANNA, 3.0, died=True)
+    starts(witness, BERT, 2, 8.5)
+    account = witness.account()
+    assert (account.pause_min, account.pause_max) == pytest.approx((8.5 - 7.0, 8.5 - 8.0))
+    assert not outcome(account).broken
+
+
+def test_a_profile_that_goes_on_before_the_lease_is_over_breaks_a_promise_even_if_nobody_works_on_it(
+    witness: Witness,
+) -> None:
+    beats(witness, ANNA, 2.0)
+    witness.hurt([ANNA])
+    witness.ended(PROFILE, ANNA, 3.0, died=True)
+    starts(witness, BERT, 2, 6.9)
+    account = witness.account()
+    assert (account.moved, account.overlaps) == (0, 0)
+    assert account.pause_min == pytest.approx(-0.1)
+    assert outcome(account).broken
+    assert "0.100 s before sim-1/1's lease ended" in account.texts[0]
+
+
+def test_a_push_moves_the_deadline_and_not_the_lease(witness: Witness) -> None:
+    beats(witness, ANNA, 2.0)
+    witness.spoke(ANNA, 2.9)
+    witness.hurt([ANNA])
+    witness.ended(PROFILE, ANNA, 3.0, died=True)
+    starts(witness, BERT, 2, 9.9)
+    account = witness.account()
+    assert (account.pause_min, account.pause_max) == pytest.approx((9.9 - 7.0, 9.9 - 8.9))
+
+
+def test_whoever_says_that_it_has_stopped_needs_no_pause(witness: Witness) -> None:
+    beats(witness, ANNA, 2.0)
+    witness.hurt([ANNA])
+    witness.ended(PROFILE, ANNA, 3.0)
+    witness.freed(ANNA)
+    starts(witness, BERT, 2, 3.1)
+    assert witness.account() == Account(moves=1)
+
+
+def test_whoever_an_operator_has_killed_cannot_free_its_profile_any_more(witness: Witness) -> None:
+    beats(witness, ANNA, 2.0)
+    witness.hurt([ANNA])
+    witness.killed([ANNA], 3.0)
+    witness.ended(PROFILE, ANNA, 3.5)
+    witness.spoke(ANNA, 3.6)
+    witness.freed(ANNA)
+    starts(witness, BERT, 2, 8.2)
+    account = witness.account()
+    assert (account.pause_min, account.pause_max) == pytest.approx((1.2, 0.2))
+
+
+def test_an_answer_that_comes_after_the_kill_to_what_was_sent_before_it_moves_the_deadline(witness: Witness) -> None:
+    beats(witness, ANNA, 2.0)
+    witness.hurt([ANNA])
+    witness.killed([ANNA], 3.0)
+    beats(witness, ANNA, 2.99)
+    witness.ended(PROFILE, ANNA, 3.5)
+    starts(witness, BERT, 2, 9.0)
+    assert witness.account().pause_max == pytest.approx(9.0 - 8.99)
+
+
+def test_a_killed_bot_that_gets_its_profile_again_waits_for_its_own_lease(witness: Witness) -> None:
+    beats(witness, ANNA, 2.0)
+    witness.hurt([ANNA])
+    witness.killed([ANNA], 3.0)
+    witness.ended(PROFILE, ANNA, 3.5)
+    starts(witness, ANNA, 2, 6.0)
+    assert witness.account().pause_min == pytest.approx(-1.0)
+
+
+def test_the_pause_is_measured_from_new_for_each_account(witness: Witness) -> None:
+    beats(witness, ANNA, 2.0)
+    witness.hurt([ANNA])
+    witness.ended(PROFILE, ANNA, 3.0, died=True)
+    starts(witness, BERT, 2, 8.5)
+    witness.open_account()
+    assert witness.account() == Account()
+
+
+def test_a_restless_profile_may_move_as_often_as_it_has_to(witness: Witness) -> None:
+    witness.restless.add(PROFILE)
+    for epoch, worker in ((2, BERT), (3, ANNA), (4, BERT)):
+        witness.ended(PROFILE, witness.working(PROFILE)[0].worker, float(epoch))
+        starts(witness, worker, epoch, epoch + 0.5)
+    assert (witness.account().moved, witness.account().moves) == (0, 3)
+
+
+def test_a_profile_that_something_befell_may_move_once_whoever_works_on_it(witness: Witness) -> None:
+    witness.hurt_profiles([PROFILE, "prf_unknown"])
+    assert witness.bereft() == [PROFILE]
+    witness.ended(PROFILE, ANNA, 5.0)
+    starts(witness, BERT, 2, 5.5)
+    assert (witness.account().moved, witness.bereft()) == (0, [])
+
+
+def test_what_a_scenario_expects_and_does_not_see_breaks_a_promise(witness: Witness) -> None:
+    found = conclude("any", 1, 1.0, witness.account(), LedgerAccount(), ("nobody raised the alarm",))
+    assert found.broken
+    assert found.as_json()["unmet"] == ("nobody raised the alarm",)
 
 
 def test_an_epoch_that_falls_is_out_of_order(witness: Witness) -> None:

@@ -71,6 +71,7 @@ class Toy:
     repeats_epochs: bool = False
     always_away: bool = False
     refuses_everybody: bool = False
+    drains: bool = False
     members: dict[str, Member] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     stored: set[tuple[str, int, int]] = field(default_factory=set)
@@ -122,6 +123,8 @@ class Toy:
 
     def beat(self, member: Member, working: dict[str, Any] | None) -> dict[str, Any]:
         reply: dict[str, Any] = {"interval": INTERVAL, "ttl": TTL, "assignment": None}
+        if self.drains:
+            return {**reply, "instruction": "exit"}
         if member.profile is None and working is None and self.waiting:
             member.profile = self.waiting.pop(0)
             self.epochs[member.profile] = self.epochs.get(member.profile, 0) + (not self.repeats_epochs)
@@ -150,9 +153,16 @@ class Toy:
             self.waiting.append(profile)
 
 
-def live(toy: Toy, *, bots: int = 30, seconds: float = 120.0, kill: str | None = "60/min") -> Crowd:
+def live(
+    toy: Toy,
+    *,
+    bots: int = 30,
+    seconds: float = 120.0,
+    kill: str | None = "60/min",
+    poisonous: dict[str, bool] | None = None,
+) -> Crowd:
     """Lets a crowd of bots on three servers live with the toy."""
-    around = Surroundings(Judge(), Tally(), Random(3), {"kind": "simulated"}, push_every=1.0)
+    around = Surroundings(Judge(), Tally(), Random(3), {"kind": "simulated"}, push_every=1.0, poisonous=poisonous or {})
     plan = Plan(
         servers={f"sim-{number}": bots // 3 for number in (1, 2, 3)},
         profiles=toy.profiles,
@@ -218,6 +228,20 @@ def test_without_faults_every_bot_beats_once_in_an_interval() -> None:
 def test_there_are_as_many_processes_as_bots_whatever_befalls_them() -> None:
     crowd = live(Toy(profiles=25))
     assert 25 <= len(crowd.bots) <= 30
+
+
+def test_bots_that_poison_has_killed_are_replaced_and_missing_until_then() -> None:
+    crowd = live(Toy(profiles=25), kill=None, seconds=60.0, poisonous={"prf_1": True, "prf_2": False})
+    assert crowd.around.judge.starts > 25 + 10
+    assert 25 <= len(crowd.bots) <= 30
+    assert 0 < crowd.most_missing <= 30
+
+
+def test_bots_that_are_told_to_exit_come_back_and_not_at_once() -> None:
+    toy = Toy(profiles=25, drains=True)
+    crowd = live(toy, kill=None, seconds=60.0)
+    visits = crowd.around.tally.beats
+    assert 30 * 60 / (TTL + INTERVAL) <= visits <= 30 * (60 / (TTL / 2) + 1)
 
 
 def test_bots_keep_trying_while_rota_is_away() -> None:

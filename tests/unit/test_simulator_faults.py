@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rota.protocol import deadline_after_ms
-from rota.simulator.faults import Rate, Slots, silence
+from rota.simulator.faults import Rate, Slots, exit_delay, silence
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,8 @@ def test_a_restart_is_the_next_process_in_the_same_slot() -> None:
     slots.take(0.0)
     assert slots.again("1") == ("1", 2)
     assert slots.again("1") == ("1", 3)
+
+
+@given(st.floats(1, 600), st.integers())
+def test_who_was_told_to_exit_comes_back_within_a_ttl_and_not_at_once(ttl: float, seed: int) -> None:
+    assert ttl / 2 <= exit_delay(ttl, Random(seed)) <= ttl

@@ -134,6 +134,29 @@ async def test_a_connection_that_the_server_has_just_closed_costs_no_call() -> N
         wire.close()
 
 
+async def test_many_connections_that_the_server_closes_at_once_cost_no_call() -> None:
+    served: list[asyncio.StreamWriter] = []
+    all_there = asyncio.Event()
+
+    async def twenty(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer)
+        if len(served) == 20:
+            all_there.set()
+        while True:
+            body = await read_request(server, reader)
+            await all_there.wait()
+            writer.write(response(200, body))
+
+    async with serving(twenty) as server:
+        wire = Wire(f"http://127.0.0.1:{server.port}", connections=20)
+        await asyncio.gather(*(ask(wire, b"1") for _ in range(20)))
+        assert wire.connections == 20
+        for writer in served[:20]:
+            writer.close()
+        assert (await ask(wire, b"2")).status == 200
+        wire.close()
+
+
 async def test_an_answer_that_asks_to_close_is_followed_by_a_new_connection() -> None:
     async def polite(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(response(200, await read_request(server, reader), "Connection: close"))
@@ -165,6 +188,7 @@ async def test_an_overdue_answer_is_given_up_and_so_is_what_waited_in_line_for_i
         wire = Wire(f"http://127.0.0.1:{server.port}", connections=1, timeout=0.2)
         answers = await asyncio.gather(*(ask(wire, b"1") for _ in range(3)))
         assert [answer.status for answer in answers] == [0, 0, 0]
+        assert wire.overdue == 3
         wire.close()
 
 

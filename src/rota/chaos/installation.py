@@ -58,6 +58,24 @@ class Installation:
         """Where the web workers are, without the front before them."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
+    @property
+    def front_url(self) -> str:
+        """Where bots find the web workers: behind the front."""
+        return f"http://127.0.0.1:{self.front.port}"
+
+    async def until_serving(self, member: Member) -> None:
+        """Waits until a web worker that was just started serves: it turns to Valkey, cut off or not, as it begins to.
+
+        Raises:
+            RotaError: it does not.
+        """
+        deadline = asyncio.get_running_loop().time() + READY_WITHIN
+        while member.pid not in self.stores.valkey.callers:
+            if asyncio.get_running_loop().time() > deadline or not member.running:
+                raise RotaError(f"{member.name} does not start: {member.last_words()}")
+            await asyncio.sleep(POLL)
+        await asyncio.sleep(POLL)
+
     async def start(self, found: Found) -> str:
         """Starts everything and returns an operator's key.
 

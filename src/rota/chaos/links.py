@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from enum import Flag, auto
 from pathlib import Path
 
@@ -33,6 +35,8 @@ class Link:
         self.path = path
         self.delay = 0.0
         """Seconds that every answer takes longer."""
+        self.callers: set[int] = set()
+        """The ids of all processes that ever connected."""
         self._target = ""
         self._cut = NONE
         self._mended = asyncio.Event()
@@ -52,19 +56,25 @@ class Link:
         if direction:
             self._mended = asyncio.Event()
 
+    async def lose(self) -> None:
+        """Drops every connection, and with them whatever is held back."""
+        connections = tuple(self._connections)
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
     async def close(self) -> None:
         """Listens no more and drops every connection."""
         if self._server:
             self._server.close()
-        for task in tuple(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self.lose()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None:
             return
         self._connections.add(task)
+        self.callers.add(_caller(writer))
         try:
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await self._serve(reader, writer)
@@ -98,3 +108,11 @@ class Link:
             pass
         finally:
             sink.close()
+
+
+def _caller(writer: asyncio.StreamWriter) -> int:
+    """The id of the process at the other end of a unix socket."""
+    size = struct.calcsize("3i")
+    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid

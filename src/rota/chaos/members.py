@@ -39,6 +39,11 @@ class Member:
         """Whether it is there, be it stopped."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """Its process's; 0 before the first."""
+        return self._process.pid if self._process else 0
+
     async def start(self) -> None:
         """Starts it; its log begins anew."""
         with self.log.open("wb") as errors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -25,19 +26,27 @@ if TYPE_CHECKING:
 FLEET = "chaos"
 """A new one: bots of a fleet whose policy was just changed would still be told the old one for a moment."""
 SERVERS = 6
-CONNECTIONS = (48, 96)
-"""Connections that all bots share at most, for beats and for pushes."""
-SPARE = 15
+MOST_BEATS, MOST_PUSHES = 1000, 128
+"""Connections that all bots share at most: as good as one of its own for each bot's beats, and some for pushes."""
+OPEN_FILES = 8192
+"""What this process needs at most: three for each connection, whose both ends run through it."""
+SPARE = 10
 """Of so many bots, one has no profile to work for."""
+SMALLEST = 15
+"""One of so many bots is on the smallest server: the others can do its work."""
 INTERVALS = 3
 """How many intervals a ttl has."""
-CALL_SHARE = 0.25
-"""Timeout of a bot's call as a share of the ttl, as the SDK has it."""
+CALL_SHARE, LONGEST_CALL = 0.25, 10.0
+"""Timeout of a bot's call as a share of the ttl, and at most, as the SDK has it."""
 PUSH_SHARE = 0.6
 """Pause between two records of a bot as a share of the ttl."""
+BEAT_WITHIN = 1.1
+"""Times the interval within which a bot beats."""
 POLL = 0.1
 HURRY = 0.5
-SETTLES_WITHIN = 40.0
+SETTLES_WITHIN = 2.0
+"""Times the ttl, and `GRACE` seconds more, that a fleet may take to settle."""
+GRACE = 30.0
 REST_TIMEOUT = 20.0
 
 
@@ -54,6 +63,11 @@ class Options:
         """A few fewer than bots, so that some stand by."""
         return self.bots - max(1, self.bots // SPARE)
 
+    @property
+    def interval(self) -> float:
+        """Seconds between two beats."""
+        return max(0.5, round(self.ttl / INTERVALS, 2))
+
 
 class Stage:
     """Open it, hurt it, ask whether it has recovered, close it."""
@@ -63,7 +77,12 @@ class Stage:
         self.options = options
         self.rng = Random(options.seed)  # noqa: S311 - chance, not secrets
         self.installation = Installation(options.ttl, self.rng)
-        self.witness = Witness(asyncio.get_running_loop().time())
+        self.witness = Witness(asyncio.get_running_loop().time(), options.ttl)
+        self.fleet = FLEET
+        self.key = ""
+        """An operator's, for REST."""
+        self.enrolment_key = ""
+        self._poisonous: dict[str, bool] = {}
         self._rest: Rest | None = None
         self._crowd: Crowd | None = None
         self._wires: tuple[Wire, ...] = ()
@@ -84,6 +103,11 @@ class Stage:
         return self._rest
 
     @property
+    def broken_off(self) -> int:
+        """How many calls of bots were refused a connection or lost it, and so got no answer."""
+        return self.crowd.unanswered - sum(wire.overdue for wire in self._wires)
+
+    @property
     def now(self) -> float:
         """Seconds of the clock that everything here is told by."""
         return asyncio.get_running_loop().time()
@@ -95,11 +119,12 @@ class Stage:
             RotaError: something does not start.
         """
         options = self.options
-        key = await self.installation.start(found)
-        self._rest = rest = Rest(self.installation.url, key, timeout=REST_TIMEOUT)
-        interval = max(0.5, round(options.ttl / INTERVALS, 2))
-        await rest.post("/fleets", {"name": FLEET, "interval": interval, "ttl": options.ttl})
-        wanted = Wanted(FLEET, SERVERS, options.bots, options.profiles)
+        _allow_open_files()
+        self.key = await self.installation.start(found)
+        self._rest = rest = Rest(self.installation.url, self.key, timeout=REST_TIMEOUT)
+        await rest.post("/fleets", {"name": FLEET, "interval": options.interval, "ttl": options.ttl})
+        smallest = max(1, options.bots // SMALLEST)
+        wanted = Wanted(FLEET, SERVERS, options.bots, options.profiles, smallest=smallest)
         prepared = await prepare(rest, wanted, lambda _what, _done, _of: None)
         around = Surroundings(
             judge=self.witness,
@@ -107,12 +132,15 @@ class Stage:
             rng=self.rng,
             labels=LABELS,
             push_every=PUSH_SHARE * options.ttl,
+            poisonous=self._poisonous,
         )
-        url = f"http://127.0.0.1:{self.installation.front.port}"
+        self.enrolment_key = prepared.enrolment_key
+        url, timeout = self.installation.front_url, min(LONGEST_CALL, CALL_SHARE * options.ttl)
         # Bots have connections of their own: one's slow push keeps nobody's beat waiting.
-        beats, pushes = (Wire(url, connections=most, timeout=CALL_SHARE * options.ttl) for most in CONNECTIONS)
+        most = (min(options.bots, MOST_BEATS), MOST_PUSHES)
+        beats, pushes = (Wire(url, connections=connections, timeout=timeout) for connections in most)
         self._wires = (beats, pushes)
-        plan = Plan(wanted.bots_of(), options.profiles, prepared.enrolment_key, interval, options.ttl)
+        plan = Plan(wanted.bots_of(), options.profiles, prepared.enrolment_key, options.interval, options.ttl)
         self._crowd = Crowd(plan, around, beats, pushes)
         self._running = asyncio.create_task(self._crowd.run())
 
@@ -133,13 +161,13 @@ class Stage:
         crowd = self.crowd
         if len(crowd.bots) < self.options.bots or crowd.phases[Phase.JOINING] or crowd.phases[Phase.CUT_OFF]:
             return False
-        if crowd.phases[Phase.WORKING] < self.options.profiles:
+        if not self.all_worked_on():
             return False
         return all(bot.work is None or bot.lease_end - bot.ttl >= since for bot in crowd.bots)
 
-    async def until_settled(self, since: float, within: float = SETTLES_WITHIN) -> bool:
+    async def until_settled(self, since: float, within: float | None = None) -> bool:
         """Waits until `settled`; whether it came to that in time."""
-        deadline = self.now + within
+        deadline = self.now + (SETTLES_WITHIN * self.options.ttl + GRACE if within is None else within)
         while not self.settled(since):
             if self.now > deadline:
                 return False
@@ -155,6 +183,53 @@ class Stage:
         """So many bots that are at work, drawn by chance."""
         working = [bot for bot in self.crowd.bots if bot.phase is Phase.WORKING]
         return self.rng.sample(working, min(number, len(working)))
+
+    def some_profiles(self, number: int) -> list[str]:
+        """So many profiles that are worked on, drawn by chance."""
+        return [bot.work.profile for bot in self.some_working(number) if bot.work]
+
+    def largest_servers(self) -> list[str]:
+        """All servers, the one with the most bots first."""
+        servers = self.crowd.plan.servers
+        return sorted(servers, key=lambda hostname: -servers[hostname])
+
+    def all_worked_on(self) -> bool:
+        """Whether every profile is."""
+        return self.crowd.phases[Phase.WORKING] >= self.options.profiles
+
+    def beat_beyond(self, seconds: float) -> float:
+        """How much longer than so many seconds it may take until a bot beats."""
+        return max(0.0, BEAT_WITHIN * self.options.interval - seconds)
+
+    def poison(self, profile: str, *, says_so: bool) -> None:
+        """Bots that work for a profile crash a moment later from now on, also the one that does already."""
+        self._poisonous[profile] = says_so
+        self.crowd.poison(profile)
+
+    def cure(self) -> None:
+        """No profile is poisonous any more."""
+        self._poisonous.clear()
+
+    async def kill(self, bots: Iterable[SimulatedBot]) -> None:
+        """An operator has bots removed that know nothing of it.
+
+        Raises:
+            ProblemError: rota does not do it.
+        """
+        await in_parallel((self._kill(bot) for bot in bots), lambda _done: None)
+
+    async def _kill(self, bot: SimulatedBot) -> None:
+        self.witness.hurt([bot.worker])
+        await self.rest.post(f"/bots/{bot.hostname}/{bot.instance}/kill?fleet={self.fleet}")
+        self.witness.killed([bot.worker], self.now)
+
+    async def order(self, verb: str, profiles: Iterable[str]) -> None:
+        """A client starts or stops profiles.
+
+        Raises:
+            ProblemError: rota does not do it.
+        """
+        await in_parallel((self.rest.post(f"/profiles/{profile}/{verb}") for profile in profiles), lambda _done: None)
 
     def strike(self, bots: Iterable[SimulatedBot], fault: Fault, silent: float = 0.0) -> int:
         """Lets a fault befall bots, so that what they own may move; returns how many."""
@@ -206,3 +281,10 @@ class Stage:
         pages = self.rest.pages(f"/profiles/{profile}/records")
         rows = [Row(record["epoch"], record["batch"], record["position"]) async for record in pages]
         return audit(profile, acknowledged, rows)
+
+
+def _allow_open_files() -> None:
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    if resource.RLIM_INFINITY != now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

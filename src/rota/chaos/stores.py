@@ -14,7 +14,6 @@ from rota.embedded.postgres import DATABASE, USER
 from rota.errors import StoreError
 
 ENDS_WITHIN = 15.0
-FLUSH = b"*1\r\n$8\r\nFLUSHALL\r\n"
 
 
 class Stores:
@@ -78,14 +77,20 @@ class Stores:
         """A Valkey that is not running gets the files of the last `copy`."""
         await self._ask("rewind")
 
-    async def flush(self) -> None:
-        """FLUSHALL."""
+    async def tell_valkey(self, *words: str) -> str:
+        """Has Valkey itself carry out a command, and returns the first line of its answer.
+
+        Raises:
+            StoreError: it refuses.
+        """
         reader, writer = await asyncio.open_unix_connection(self._sockets["valkey"])
-        writer.write(FLUSH)
-        answer = await reader.readline()
+        parts = (f"${len(word.encode())}\r\n{word}\r\n" for word in words)
+        writer.write((f"*{len(words)}\r\n" + "".join(parts)).encode())
+        answer = (await reader.readline()).decode(errors="replace").strip()
         writer.close()
-        if not answer.startswith(b"+OK"):
-            raise StoreError(f"Valkey refused FLUSHALL: {answer.decode(errors='replace')}")
+        if not answer.startswith(("+", ":")):
+            raise StoreError(f"Valkey refused {words[0]}: {answer}")
+        return answer
 
     async def close(self) -> None:
         """Closes the links and ends the stores."""

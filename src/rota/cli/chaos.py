@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rota.chaos.proof import Outcome, prove
-from rota.chaos.scenarios import SCENARIOS, Scenario
+from rota.chaos.scenario import Scenario
+from rota.chaos.scenarios import SCENARIOS
 from rota.chaos.stage import Options
 from rota.cli import shown
 from rota.cli.signals import INTERRUPTED, ending_in_order
@@ -133,5 +134,5 @@ def _complain(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         if outcome.broken:
             console.rule(f"{outcome.scenario}: BROKEN", style="bold red")
-            for text in outcome.texts:
+            for text in (*outcome.unmet, *outcome.texts):
                 console.print(text, soft_wrap=True, markup=False)

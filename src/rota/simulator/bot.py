@@ -8,7 +8,6 @@ is made up.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -18,11 +17,14 @@ from rota.protocol import Assignment, AuthReply, HeartbeatReply, Instruction, Pu
 from rota.simulator.calls import Call, Errand
 from rota.simulator.judge import Worker
 from rota.simulator.surroundings import Surroundings
+from rota.simulator.work import Batch, Work, is_for
 
 NEVER = math.inf
 JITTER = 0.10
 """Share of the interval by which beats are spread to either side."""
 FIRST_BACKOFF = 0.5
+CRASHES_AFTER = (0.1, 0.5)
+"""Seconds for which a bot works for a poisonous profile."""
 STATUSES = ("reading", "analyzing", "waiting for the site", "writing", "tidying up", "all quiet")
 STATUS_CHANGES = 0.1
 """Chance that a beat carries another status text than the one before."""
@@ -40,36 +42,14 @@ class Phase(StrEnum):
     GONE = "gone"
 
 
-@dataclass(slots=True)
-class Work:
-    """The assignment that a bot executes."""
-
-    profile: str
-    epoch: int
-    revision: int
-    lease: str | None
-    confirmed: bool = False
-    batches: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Data that waits for its acknowledgement; it is sent again unchanged until it gets one."""
-
-    profile: str
-    epoch: int
-    number: int
-    body: bytes
-
-
 class SimulatedBot:
     """One process in one slot of a server, from its first `/bot/auth` to its end."""
 
     __slots__ = (
-        "_around", "_beat_at", "_beating", "_before", "_ended", "_failures", "_pending", "_push_at",
-        "_pushing", "_silent_until", "_status", "_stop_at", "_urgent", "era", "hostname",
-        "instance", "interval", "lease_end", "leaving", "phase", "planned", "refusal", "token",
-        "ttl", "work", "worker",
+        "_around", "_beat_at", "_beating", "_before", "_crash_at", "_ended", "_failures", "_pending",
+        "_push_at", "_pushing", "_silent_until", "_status", "_stop_at", "_urgent", "era", "failed",
+        "hostname", "instance", "interval", "lease_end", "leaving", "phase", "planned", "refusal",
+        "token", "ttl", "work", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -94,12 +74,15 @@ class SimulatedBot:
         self.work: Work | None = None
         self.lease_end = NEVER
         self.leaving = False
+        self.failed = False
+        """Its work made it crash."""
         self.refusal: str | None = None
         self.planned = NEVER
         self._around = around
         self._beat_at = joins_at
         self._push_at = NEVER
         self._stop_at = NEVER
+        self._crash_at = NEVER
         self._silent_until = -NEVER
         self._beating = False
         self._pushing = False
@@ -116,7 +99,7 @@ class SimulatedBot:
         """When it wants to be woken next; `NEVER` where only an answer moves it."""
         if self.phase is Phase.GONE:
             return NEVER
-        own = min(self.lease_end, self._stop_at)
+        own = min(self.lease_end, self._stop_at, self._crash_at)
         if self.phase is Phase.CUT_OFF:
             return min(own, self._silent_until)
         beat = NEVER if self._beating else self._beat_at
@@ -129,6 +112,8 @@ class SimulatedBot:
             return []
         if now >= self.lease_end:
             self._end_work(self.lease_end, died=self.phase is Phase.CUT_OFF)
+        if now >= self._crash_at:
+            return self._fail(now)
         if now >= self._stop_at:
             self._end_work(now)
         if self.phase is Phase.CUT_OFF and now < self._silent_until:
@@ -144,6 +129,7 @@ class SimulatedBot:
 
     def crash(self, now: float) -> None:
         """Its process vanishes between two lines, without a word."""
+        self.leaving = False
         self._end_work(now, died=True)
         self._vanish()
 
@@ -154,6 +140,11 @@ class SimulatedBot:
         self._silent_until = self._beat_at = now + seconds
         self._push_at = max(self._push_at, self._silent_until) if self._pending else NEVER
         self.phase = Phase.CUT_OFF
+
+    def sicken(self, now: float) -> None:
+        """Where its profile is poisonous, it crashes a moment later."""
+        if self.work and self.work.profile in self._around.poisonous:
+            self._crash_at = now + self._around.rng.uniform(*CRASHES_AFTER)
 
     def leave(self, now: float) -> Call | None:
         """Ends its work and is gone; returns the good-bye to send, if anybody knows it."""
@@ -168,7 +159,7 @@ class SimulatedBot:
         """`/bot/auth` was answered. Work that was not given back ends at once."""
         self._beating, self._failures = False, 0
         self.token, self.interval, self.ttl = reply.token, reply.interval, reply.ttl
-        if self.work and not _same(self.work, reply.assignment):
+        if self.work and not is_for(self.work, reply.assignment):
             self._end_work(now)
         if self._pending:
             self._push_at = min(self._push_at, now)
@@ -205,6 +196,8 @@ class SimulatedBot:
             self._vanish()
         elif code == "unknown_bot":
             self._forgotten(call, now)
+        elif code == "slot_contested" and call.errand is Errand.AUTH:
+            self._lose_slot(now, retry_after)
         elif code in ("invalid_key", "server_not_allowed"):
             self.refusal = code
             self._end_work(now)
@@ -232,9 +225,10 @@ class SimulatedBot:
     # -- inside ------------------------------------------------------------------------------------
 
     def _obey(self, reply: HeartbeatReply, sent: float, now: float) -> None:
-        mine = _same(self.work, reply.assignment)
+        mine = is_for(self.work, reply.assignment)
         if self.work and mine:
             self.lease_end = sent + reply.ttl
+            self._around.judge.leased(self.work.profile, self.worker, self.lease_end)
         match reply.instruction:
             case Instruction.START if reply.assignment and self.work is None:
                 self._begin_work(reply.assignment, sent + reply.ttl, now)
@@ -266,9 +260,11 @@ class SimulatedBot:
         self._around.judge.began(assignment.profile, self.worker, assignment.epoch, now)
         self._ended = None
         self.work = Work(assignment.profile, assignment.epoch, assignment.revision, assignment.lease)
-        if self._before and _same(self._before, assignment):
+        if self._before and is_for(self._before, assignment):
             self.work.batches = self._before.batches  # an assignment's batches are numbered through
         self.lease_end = lease_end
+        self._around.judge.leased(assignment.profile, self.worker, lease_end)
+        self.sicken(now)
         self._urgent = True
         if self._pending is None:
             self._push_at = now + self._around.rng.uniform(0, self._around.push_every)
@@ -276,7 +272,7 @@ class SimulatedBot:
     def _end_work(self, at: float, *, died: bool = False, flush: bool = True) -> None:
         work, self.work = self.work, None
         self._ended = {"profile": work.profile, "epoch": work.epoch} if work else None
-        self.lease_end = self._stop_at = NEVER
+        self.lease_end = self._stop_at = self._crash_at = NEVER
         if work is None:
             return
         self._around.judge.ended(work.profile, self.worker, at, died=died)
@@ -291,6 +287,7 @@ class SimulatedBot:
 
     def _speak(self) -> Call:
         if self.leaving:
+            self._around.judge.freed(self.worker)
             return self._call(Errand.LEAVE, {"reason": "shutdown"})
         if self.token is None:
             return self._call(Errand.AUTH, self._introduction())
@@ -298,8 +295,9 @@ class SimulatedBot:
             self._status = self._around.rng.randrange(len(STATUSES))
         body: dict[str, Any] = {"status": STATUSES[self._status] if self.work else ""}
         if self.work:
-            body["working"] = _named(self.work)
+            body["working"] = self.work.named
         else:
+            self._around.judge.freed(self.worker)
             body["ended"] = self._ended
         return self._call(Errand.BEAT, body)
 
@@ -311,7 +309,7 @@ class SimulatedBot:
             "labels": self._around.labels,
         }
         if self.work:
-            body["working"] = {**_named(self.work), "lease": self.work.lease}
+            body["working"] = {**self.work.named, "lease": self.work.lease}
         return body
 
     def _push(self) -> list[Call]:
@@ -348,6 +346,24 @@ class SimulatedBot:
                 self._around.tally.ghosts_refused += 1
         self._push_at = now + self._jittered(self._around.push_every) if self.work else NEVER
 
+    def _fail(self, now: float) -> list[Call]:
+        """Its work makes it crash: with a good-bye that says so, or without a word."""
+        says_so = self._around.poisonous.get(self.work.profile, False) if self.work else False
+        self._end_work(now, died=True, flush=False)
+        self._vanish()
+        self.failed = True
+        if not says_so or not self.token:
+            return []
+        self._around.judge.freed(self.worker)
+        return [self._call(Errand.LEAVE, {"reason": "crash", "detail": "poison"})]
+
+    def _lose_slot(self, now: float, retry_after: float | None) -> None:
+        """Another process holds its slot: it works for nobody, and asks again later."""
+        self._end_work(now)
+        self._beating = False
+        self._beat_at = now + (retry_after or self.interval) * self._around.rng.uniform(1.0, 1.5)
+        self._show_phase()
+
     def _vanish(self) -> None:
         self.phase = Phase.GONE
         self.era += 1
@@ -374,13 +390,3 @@ class SimulatedBot:
 
     def _call(self, errand: Errand, body: dict[str, Any]) -> Call:
         return Call(errand, to_json(body), self.token, self.era)
-
-
-def _named(work: Work) -> dict[str, Any]:
-    return {"profile": work.profile, "epoch": work.epoch, "revision": work.revision}
-
-
-def _same(work: Work | None, assignment: Assignment | None) -> bool:
-    if work is None or assignment is None:
-        return False
-    return (work.profile, work.epoch) == (assignment.profile, assignment.epoch)

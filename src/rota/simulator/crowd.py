@@ -19,7 +19,7 @@ from rota.protocol import AuthReply, HeartbeatReply, PushReply
 from rota.simulator.agenda import Agenda
 from rota.simulator.bot import Phase, SimulatedBot
 from rota.simulator.calls import Call, Errand
-from rota.simulator.faults import Fault, Rate, Slots, draw_fault, restart_delay, silence
+from rota.simulator.faults import Fault, Rate, Slots, draw_fault, exit_delay, restart_delay, silence
 from rota.simulator.histogram import Histogram
 from rota.simulator.surroundings import Surroundings
 
@@ -71,6 +71,8 @@ class Crowd:
         self.happenings: deque[str] = deque(maxlen=8)
         """The last things worth telling, oldest first."""
         self.bots: list[SimulatedBot] = []
+        self.most_missing = 0
+        """The most bots that were not on the roster at one time, since it was last set to 0."""
         self.loop_lag = Histogram()
         self._wire = wire
         self._push_wire = push_wire or wire
@@ -81,6 +83,7 @@ class Crowd:
         self._running = False
         self._seen_violations = 0
         self._restarting = 0
+        self._size = sum(plan.servers.values())
         self._tell: dict[Errand, Callable[[SimulatedBot, Answer, float], None]] = {
             Errand.AUTH: self._tell_auth,
             Errand.BEAT: self._tell_beat,
@@ -97,6 +100,11 @@ class Crowd:
     def bound(self) -> int:
         """How many profiles have a bot at work now, as far as the bots know."""
         return sum(self.phases[phase] for phase in BOUND)
+
+    @property
+    def missing(self) -> int:
+        """How many bots are not on the roster now: dead and not yet replaced, or not yet let in."""
+        return self._size - len(self.bots) + self.phases[Phase.JOINING]
 
     @property
     def deaths(self) -> int:
@@ -186,6 +194,7 @@ class Crowd:
             else:
                 self.phases[bot.phase] += 1
             self.most_bound = max(self.most_bound, self.bound)
+            self.most_missing = max(self.most_missing, self.missing)
             if self.settled_at is None:
                 self._notice_settling()
         self._agenda.plan_bot(bot)
@@ -203,6 +212,7 @@ class Crowd:
         elif bot.leaving:
             self.happenings.append(f"{bot.worker} was told to exit")
         self.bots.remove(bot)
+        self._replace(bot)
         if not self.bots and not self._restarting:
             self.stop()
 
@@ -213,6 +223,8 @@ class Crowd:
             return
         now = asyncio.get_running_loop().time()
         self._do_due(now)
+        if 0 < answer.status < 300:  # noqa: PLR2004
+            self.around.judge.spoke(bot.worker, answer.sent)
         if call.era == bot.era:
             before = bot.phase
             self._hand_over(bot, call, answer, now, now - asked)
@@ -301,6 +313,15 @@ class Crowd:
         loop.call_soon(self._tick)
         return self.bots[-1]
 
+    def poison(self, profile: str) -> None:
+        """Whoever works for a profile now learns that it has become poisonous."""
+        loop = asyncio.get_running_loop()
+        for bot in self.bots:
+            if bot.work and bot.work.profile == profile:
+                bot.sicken(loop.time())
+                self._agenda.plan_bot(bot)
+        loop.call_soon(self._tick)
+
     def end(self, bot: SimulatedBot) -> None:
         """A process vanishes, and nobody starts another."""
         before = bot.phase
@@ -317,6 +338,17 @@ class Crowd:
             self._supervise(bot, fault, now)
         self._settle(bot, before)
 
+    def _replace(self, gone: SimulatedBot) -> None:
+        """Who crashed by its work gets an heir in another slot; who was told to exit is started again, later."""
+        now = asyncio.get_running_loop().time()
+        if gone.failed:
+            self._supervise(gone, Fault.CRASH, now)
+        elif gone.leaving:
+            self._restarting += 1
+            slots = self._slots[gone.hostname]
+            pause = exit_delay(gone.ttl, self.rng)
+            self._agenda.plan(now + pause, partial(self._start_later, slots, gone.instance))
+
     def _supervise(self, dead: SimulatedBot, fault: Fault, now: float) -> None:
         """The crashed process's supervisor starts another: at once in the same slot, or later in another."""
         slots = self._slots[dead.hostname]
@@ -325,11 +357,11 @@ class Crowd:
             return
         slots.free(dead.instance, now + RESTED * dead.ttl)
         self._restarting += 1
-        self._agenda.plan(now + restart_delay(self.rng), partial(self._start_later, slots))
+        self._agenda.plan(now + restart_delay(self.rng), partial(self._start_later, slots, None))
 
-    def _start_later(self, slots: Slots, now: float) -> None:
+    def _start_later(self, slots: Slots, instance: str | None, now: float) -> None:
         self._restarting -= 1
-        self._start_process(slots, now)
+        self._start_process(slots, now, instance)
 
     def _pick_victim(self) -> SimulatedBot | None:
         """A working bot, found by trying at random: no list of the working ones needs to be kept."""

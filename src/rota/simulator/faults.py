@@ -60,6 +60,11 @@ def restart_delay(rng: Random) -> float:
     return rng.uniform(1.0, 4.0)
 
 
+def exit_delay(ttl: float, rng: Random) -> float:
+    """Seconds after which a process that was told to exit is started again, perhaps to be told the same."""
+    return ttl * rng.uniform(0.5, 1.0)
+
+
 def silence(ttl: float, rng: Random) -> float:
     """Seconds that a bot is cut off: longer than rota waits before it declares a bot dead."""
     return ttl * rng.uniform(1.3, 2.0) + 1.5

@@ -121,6 +121,15 @@ class Judge:
     def acknowledged(self, profile: str, epoch: int, batch: int) -> None:
         """A batch was answered 200. Nothing to judge here: who reads the ledger afterwards keeps it."""
 
+    def leased(self, profile: str, worker: Worker, until: float) -> None:
+        """A worker's beat was answered: it may work on the profile until then. For who measures pauses."""
+
+    def spoke(self, worker: Worker, sent: float) -> None:
+        """A call that a worker sent then was answered with success. For who measures pauses."""
+
+    def freed(self, worker: Worker) -> None:
+        """A worker says just now that it works on nothing, or that it leaves. For who measures pauses."""
+
     def working(self, profile: str) -> tuple[Stint, ...]:
         """Who works on a profile now."""
         return self._working.get(profile, ())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +35,14 @@ class Wanted:
     bots: int
     profiles: int
     seconds: float | None = None
+    smallest: int | None = None
+    """How many of the bots run on the last server, where it is smaller than the others."""
 
     def bots_of(self) -> dict[str, int]:
-        """Hostname → bots, spread evenly over the servers."""
+        """Hostname → bots, spread evenly over the servers, but for one that is to be smaller."""
+        if self.smallest is not None:
+            others = replace(self, bots=self.bots - self.smallest, servers=self.servers - 1, smallest=None)
+            return {**others.bots_of(), f"sim-{self.servers}": self.smallest}
         each, more = divmod(self.bots, self.servers)
         return {f"sim-{number}": each + (number <= more) for number in range(1, self.servers + 1)}
 

@@ -34,3 +34,5 @@ class Surroundings:
     push_every: float = 10.0
     longest_stop: float = 0.5
     version: str = "simulated"
+    poisonous: dict[str, bool] = field(default_factory=dict)
+    """Profiles whose bots crash a moment after they start; True: they leave with `crash`, else without a word."""

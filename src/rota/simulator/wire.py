@@ -42,7 +42,7 @@ class _Request:
     done: Callable[[Answer], None]
     asked: float
     sent: float = 0.0
-    retried: bool = False
+    given_up: bool = False
 
 
 class Wire:
@@ -52,6 +52,8 @@ class Wire:
         """`timeout` is the longest wait for an answer, in seconds; it may be changed at any time."""
         parts = urlsplit(url)
         self.timeout = timeout
+        self.overdue = 0
+        """How many calls were given up because their answers took too long."""
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname or "127.0.0.1"
         self._port = parts.port or (443 if self._tls else 80)
@@ -103,16 +105,15 @@ class Wire:
     def lost(self, connection: _Connection, request: _Request | None, *, worn: bool) -> None:
         """A connection is gone.
 
-        A request that a kept (`worn`) connection did not answer at all is sent once more: most likely the
-        server had just closed it.
+        A request that a kept (`worn`) connection did not answer at all is sent again: most likely the server
+        had just closed it, and perhaps the next kept one too.
         """
         self._open.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
         if self._closed or request is None:
             return
-        if worn and not request.retried:
-            request.retried = True
+        if worn and not request.given_up:
             self._waiting.appendleft(request)
         else:
             request.done(Answer(0, b"", request.sent))
@@ -156,9 +157,11 @@ class Wire:
         oldest = loop.time() - self.timeout
         for connection in tuple(self._open):
             if connection.request and connection.request.sent < oldest:
+                self.overdue += 1
                 connection.give_up()
         while self._waiting and self._waiting[0].asked < oldest:
             request = self._waiting.popleft()
+            self.overdue += 1
             request.done(Answer(0, b"", loop.time()))
 
 
@@ -187,7 +190,7 @@ class _Connection(asyncio.Protocol):
     def give_up(self) -> None:
         """The answer is overdue: no second try, the caller has its own."""
         if self.request:
-            self.request.retried = True
+            self.request.given_up = True
         self.abort()
 
     def abort(self) -> None:
