@@ -147,6 +147,54 @@ def test_the_life_of_a_server_and_its_bot(rota: Run, server: RotaServer, name: s
     }
 
 
+def test_a_server_is_drained_and_taken_back(rota: Run, server: RotaServer, name: str) -> None:
+    made = read(rota("server", "add", name, "--bots", "2", "--json"))
+    bot = RawBot(server, name)
+    drained = read(rota("server", "drain", name, "--within", "600", "--json"))
+    assert (drained["subject"], drained["bots_left"]) == (name, 1)
+    assert drained["deadline"] is not None
+    assert bot.beat() == "exit"
+    assert read(rota("server", "drain", made["id"], "--json"))["deadline"] is None
+    assert name in rota("server", "drains").stdout
+    (listed,) = [one for one in read(rota("server", "drains", "--json"))["items"] if one["subject"] == name]
+    assert listed["bots_left"] == 1
+    shown = read(rota("server", "show", name, "--json"))
+    assert (shown["draining"], shown["drain_deadline"]) == (True, None)
+    with server.api as api:
+        findings = api.get("/fleets/default/check").raise_for_status().json()["findings"]
+    assert name not in {finding["subject"] for finding in findings}, "it may lack bots"
+    assert f"`rota server undrain {name}`" in rota("bot", "undrain", f"{name}/1", code=2).stderr
+    assert read(rota("server", "undrain", name, "--json")) == {"subject": name, "draining": False}
+    assert bot.beat() == "wait"
+    assert f"{name} is not being drained in fleet default" in rota("server", "undrain", name, code=2).stderr
+    rota("bot", "drain", f"{name}/1", "--within", "600")
+    (listed,) = [one for one in read(rota("server", "drains", "--json"))["items"] if one["subject"] == f"{name}/1"]
+    assert listed["deadline"] is not None
+    rota("bot", "undrain", f"{name}/1")
+    rota("bot", "kill", f"{name}/1")
+    rota("server", "remove", name)
+
+
+def test_incidents_are_listed(rota: Run) -> None:
+    assert read(rota("incident", "list", "--open", "--json")) == {"items": [], "next": None}
+    assert "(none)" in rota("incident", "list", "--limit", "1").stderr
+
+
+def test_a_profile_that_crashed_shows_attempt_and_next_try(rota: Run, server: RotaServer, name: str) -> None:
+    rota("server", "add", name, "--bots", "1", "--label", f"host={name}")
+    rota("profile", "create", name, "--label", f"host={name}", "--start")
+    bot = RawBot(server, name)
+    assert bot.beat() == "start"
+    bot.call("leave", {"reason": "crash"})
+    shown = rota("profile", "show", name).stdout
+    assert re.search(r"attempt +2\s", shown)
+    assert re.search(r"next try +\d{4}-", shown)
+    assert "its bot crashed once" in shown
+    assert "next try" in rota("profile", "list", "--name", name).stdout
+    rota("profile", "stop", name)
+    rota("server", "remove", name)
+
+
 def test_a_clients_key_sees_that_clients_profiles_alone(rota: Run, name: str) -> None:
     rota("account", "create", name)
     rota("profile", "create", f"{name}-theirs", "--account", name)
@@ -210,6 +258,15 @@ def test_login_prints_a_link_that_works_once(rota: Run) -> None:
         (["server", "add", "x", "--bots", "-1"], "--bots"),
         (["bot", "show", "x"], "<hostname>/<instance>"),
         (["bot", "list", "--phase", "odd"], "phase"),
+        (["server", "drain", "nowhere"], "There is no server nowhere"),
+        (["server", "drain", "bot-farm-*"], "must be one hostname"),
+        (["server", "drain", "h/1"], "rota bot drain"),
+        (["server", "drain", "srv_nowhere"], "no server srv_nowhere"),
+        (["server", "drain", "h", "--within", "-1"], "within"),
+        (["server", "undrain", "h"], "h is not being drained"),
+        (["server", "drains", "--fleet", "nowhere"], "no fleet 'nowhere'"),
+        (["incident", "list", "--fleet", "nowhere"], "no fleet 'nowhere'"),
+        (["incident", "list", "--after", "x"], "after"),
         (["who"], "either --profile or --bot"),
         (["key", "create"], "either --account"),
         (["key", "revoke", "key_nowhere"], "key_nowhere"),

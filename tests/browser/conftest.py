@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ ARGUMENTS = [
 ]
 WIDE, PHONE = ViewportSize(width=1440, height=900), ViewportSize(width=390, height=844)
 WITHIN_MS = 15_000
+GRANTED_WITHIN = 20.0
 Opener = Callable[..., Page]
 expect.set_options(timeout=WITHIN_MS)
 
@@ -89,8 +91,10 @@ class Farm:
         return self._call(self.tokens[bot], "heartbeat", working=working, status=status)
 
     def work(self, bot: str, status: str = "") -> dict[str, Any]:
-        """The bot takes the work that it is given."""
-        told = self.beat(bot)
+        """The bot takes the work that it is given, which rota withholds for a moment after its start."""
+        deadline = time.monotonic() + GRANTED_WITHIN
+        while (told := self.beat(bot))["instruction"] == "wait" and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert told["instruction"] == "start", told
         working = {name: told["assignment"][name] for name in ("profile", "epoch", "revision")}
         assert self.beat(bot, working, status)["instruction"] == "continue"
@@ -103,10 +107,27 @@ class Farm:
             made = api.post("/profiles", json=wish)
             return str(made.raise_for_status().json()["id"])
 
-    def change(self, path: str) -> None:
+    def change(self, path: str, **body: Any) -> None:
         """One POST to REST."""
         with self.rota.api as api:
-            api.post(path).raise_for_status()
+            api.post(path, json=body or None).raise_for_status()
+
+    def leave(self, bot: str, reason: str = "shutdown") -> None:
+        """The bot goes."""
+        key = {"authorization": f"Bearer {self.tokens[bot]}"}
+        httpx2.post(f"{self.rota.url}/bot/leave", json={"reason": reason}, headers=key).raise_for_status()
+
+    def contest(self, bot: str) -> None:
+        """Processes take the bot's slot from each other until rota lets nobody more in."""
+        code = ""
+        for _ in range(10):
+            try:
+                self.auth(bot)
+            except httpx2.HTTPStatusError as refused:
+                code = refused.response.json()["code"]
+                break
+            self.beat(bot)
+        assert code == "slot_contested"
 
     def _account(self, api: httpx2.Client) -> str:
         made = api.post("/accounts", json={"name": f"client-{uuid4().hex[:6]}"})
@@ -130,6 +151,7 @@ def farm(served: RotaServer) -> Iterator[Farm]:
     yield made
     made.change(f"/profiles/{profile}/stop")
     with served.api as api:
+        api.delete(f"/fleets/default/drains/{made.hostname}")
         for bot in api.get("/bots", params={"server": made.hostname}).raise_for_status().json()["items"]:
             api.post(f"/bots/{bot['id']}/kill")
         for server in api.get("/servers").raise_for_status().json()["items"]:

@@ -36,20 +36,28 @@ CONTRAST = """() => {
   }
   return poor;
 }"""
-UNNAMED = """() => [...document.querySelectorAll("a, button, input:not([type=hidden])")]
+UNNAMED = """() => [...document.querySelectorAll("a, button, select, input:not([type=hidden])")]
   .filter((one) => !(one.textContent.trim() || one.ariaLabel || one.labels?.length)).map((one) => one.outerHTML)"""
 
 
 @pytest.fixture
 def paths(farm: Farm) -> list[str]:
-    """One of each page: with bots at work, free, missing and waiting."""
+    """One of each page: bots that work and drain, profiles that wait and are held, an open incident."""
+    held = farm.profile("crashes again and again", start=True)
+    farm.work("2")
+    farm.leave("2", "crash")
+    farm.auth("2")
+    farm.contest("1")
+    farm.change("/fleets/default/drains", subject=farm.hostname, within=3600)
     waiting = farm.profile("a client with quite a long name that has to fit somewhere " + "w" * 80, start=True)
     crowded = [
         "/",
         "/?view=table",
+        "/incidents",
         f"/servers/{farm.hostname}",
         f"/bots/{farm.hostname}/1",
         f"/profiles/{waiting}",
+        f"/profiles/{held}",
         "/?fleet=none",
     ]
     return [*crowded, "/sign-in?token=x"]

@@ -23,6 +23,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "change_server": {"expected_bots": 2},
     "create_fleet": {"name": "f"},
     "change_fleet": {"interval": 9},
+    "compare_fleet": {},
+    "order_drain": {"subject": "h"},
     "create_account": {"name": "a"},
     "create_api_key": {"role": "operator"},
     "create_enrolment_key": {},
@@ -40,7 +42,7 @@ class Operation:
 
     def address(self, **values: str) -> str:
         """The path with these values; what is missing names nothing that there is."""
-        names = {**NOBODY, "server": "nowhere", "instance": "1", "fleet": "nofleet", **values}
+        names = {**NOBODY, "server": "nowhere", "instance": "1", "fleet": "nofleet", "subject": "nowhere", **values}
         return re.sub(r"{(\w+)}", lambda match: names[match[1]], self.path)
 
 

@@ -181,10 +181,11 @@ async def test_a_fleet_shows_its_totals_and_its_servers(bots: Fleet) -> None:
         "stopping": 0,
     }
     await site.rest.delete(f"/api/v1/servers/{pattern['id']}")
+    quiet = {"draining": False, "drain_deadline": None}
     assert (await site.shown("fleets/default"))["servers"] == [
-        {"hostname": "barn", "actual": 0, "expected": 4},
-        {"hostname": "farm-1", "actual": 1, "expected": 1},
-        {"hostname": "hut-1", "actual": 1, "expected": None},
+        {"hostname": "barn", "actual": 0, "expected": 4, **quiet},
+        {"hostname": "farm-1", "actual": 1, "expected": 1, **quiet},
+        {"hostname": "hut-1", "actual": 1, "expected": None, **quiet},
     ]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from rota.live.entries import ProfileView
+from rota.web.api.holds import attempt, held_because
 from tests.conformance.fleet import Fleet
 from tests.conformance.site import Json, Site
 
@@ -207,9 +210,48 @@ async def test_crashes_are_shown_and_can_be_forgotten(bots: Fleet) -> None:
     held = await site.shown(path)
     assert (held["phase"], held["crashes"], held["bot"]) == ("held", 1, None)
     assert held["not_before"] > held["since"]
+    assert (held["attempt"], held["held_because"]) == (2, "its bot crashed once")
     answer = await site.rest.post(f"/api/v1/{path}/release")
     assert (answer.json()["phase"], answer.json()["crashes"], answer.json()["not_before"]) == ("waiting", 0, None)
+    assert (answer.json()["attempt"], answer.json()["held_because"]) == (1, None)
     assert (await site.rest.post(f"/api/v1/{path}/release")).status_code == 200
+
+
+async def test_the_client_sees_attempt_and_next_try_of_its_own_profile(bots: Fleet) -> None:
+    site, account = bots.site, await bots.site.account("acme")
+    profile = await bots.profile(account=account)
+    await bots.auth("1")
+    assert (await bots.beat("1"))["instruction"] == "start"
+    await bots.call("1", "leave", json={"reason": "crash"})
+    async with site.client_of(account) as client:
+        shown = (await client.get(f"{PROFILES}/{profile}")).json()
+    assert (shown["phase"], shown["attempt"], shown["held_because"]) == ("held", 2, "its bot crashed once")
+    assert shown["not_before"] is not None
+
+
+async def test_a_profile_whose_bot_was_killed_says_what_it_waits_for(bots: Fleet) -> None:
+    working = await bots.work("1")
+    await bots.site.rest.post("/api/v1/bots/farm-1/1/kill")
+    shown = await bots.site.shown(f"profiles/{working['profile']}")
+    assert (shown["phase"], shown["attempt"]) == ("held", 1)
+    assert "until its lease is over" in shown["held_because"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "minutes", "number", "because"),
+    [
+        ("held", 0, 4, "its bot crashed 3 times in a row"),
+        ("waiting", 60, 4, None),
+        ("working", 9, 4, None),
+        ("working", 11, 1, None),
+    ],
+)
+def test_an_attempt_counts_crashes_until_a_bot_has_worked_for_ten_minutes(
+    phase: str, minutes: int, number: int, because: str | None
+) -> None:
+    since = datetime.now(UTC) - timedelta(minutes=minutes)
+    view = ProfileView("prf_1", phase, None, 1, 1, since, 3, None, None, "started", 1, 0, "-")
+    assert (attempt(view), held_because(view)) == (number, because)
 
 
 async def test_records_are_paged_and_filtered_by_kind(bots: Fleet) -> None:

@@ -75,6 +75,8 @@ async def test_a_profile_that_is_held_after_crashes_is_let_wait_again(pages: Pag
     assert await phase_of(pages, work["profile"]) == "held"
     html = await pages.look(f"/profiles/{work['profile']}")
     assert "Let it wait again now" in html
+    assert re.search(r"Held until .+, then attempt 2: its bot crashed once\.", re.sub(r"<[^>]+>", "", html))
+    assert re.search(r"crashed once; attempt 2 at \d", re.sub(r"<[^>]+>", "", await pages.look("/")))
     assert "held back after crashes" in await pages.look("/")
     await pages.send(f"/profiles/{work['profile']}/release")
     assert await phase_of(pages, work["profile"]) == "waiting"

@@ -53,8 +53,10 @@ def profile(**changes: Any) -> ProfileView:
         "crashes": 0,
         "not_before": None,
         "last_bot": None,
-        "wanted": True,
+        "want": "started",
         "version": 1,
+        "priority": 0,
+        "class_": "-",
     }
     return ProfileView(**(usual | changes))
 

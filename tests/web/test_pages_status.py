@@ -188,7 +188,7 @@ async def test_the_stream_begins_with_everything_and_goes_on_with_changes(
     events = [event for event in (await listening).split("\n\n") if event.startswith(("data", "event"))]
     first, beats, later = events[0], events[1], "".join(events[2:])
     assert first.startswith("data: <title>")
-    assert first.count("<hx-partial") == 5
+    assert first.count("<hx-partial") == 6
     assert beats.startswith("event: beats")
     assert set(json.loads(beats.partition("data: ")[2])["beats"]) == {"host-1/1", "host-1/2", "host-1/3"}
     assert "<title>One thing needs attention" in later

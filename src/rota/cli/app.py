@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rota import __version__
-from rota.cli import account, bot, enrolment, fleet, key, profile, server
+from rota.cli import account, bot, enrolment, fleet, incident, key, profile, server
 from rota.cli.access import login
 from rota.cli.chaos import chaos
 from rota.cli.check import check
@@ -33,6 +33,7 @@ for name, noun in (
     ("server", server),
     ("bot", bot),
     ("fleet", fleet),
+    ("incident", incident),
     ("key", key),
     ("enrolment", enrolment),
     ("account", account),

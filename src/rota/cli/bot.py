@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rota.cli import shown
 from rota.cli.access import Access, After, AsJson, FleetName, Limit, part, with_rota
+from rota.cli.server import Within
 from rota.errors import RotaError
 
 app = typer.Typer(no_args_is_help=True, help="Bots as they are now.")
@@ -50,9 +51,16 @@ def kill(rota: Access, bots: Several, fleet: FleetName = "default", *, as_json: 
 
 @app.command()
 @with_rota
-def drain(rota: Access, bots: Several, fleet: FleetName = "default", *, as_json: AsJson = False) -> None:
-    """Let bots hand their work over, take nothing new and exit."""
-    _tell(rota, bots, "drain", fleet, as_json=as_json)
+def drain(
+    rota: Access,
+    bots: Several,
+    *,
+    within: Within = None,
+    fleet: FleetName = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Let bots hand their work over, take nothing new and exit; again changes the deadline."""
+    _tell(rota, bots, "drain", fleet, {"within": within}, as_json=as_json)
 
 
 @app.command()
@@ -62,12 +70,14 @@ def undrain(rota: Access, bots: Several, fleet: FleetName = "default", *, as_jso
     _tell(rota, bots, "undrain", fleet, as_json=as_json)
 
 
-def _tell(rota: Access, bots: list[str], verb: str, fleet: str, *, as_json: bool) -> None:
+def _tell(
+    rota: Access, bots: list[str], verb: str, fleet: str, wish: dict[str, Any] | None = None, *, as_json: bool
+) -> None:
     """Does it to each; one that is refused does not keep the others from being done."""
     told, refused = [], []
     for bot in bots:
         try:
-            rota.post(f"{path_of(bot)}/{verb}", fleet=fleet)
+            rota.post(f"{path_of(bot)}/{verb}", wish, fleet=fleet)
             told.append(bot)
         except RotaError as error:
             refused.append(f"{bot}: {error}")

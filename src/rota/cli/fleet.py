@@ -49,10 +49,11 @@ def status(rota: Access, fleet: Named = "default", *, as_json: AsJson = False) -
     facts |= {part: "  ".join(f"{name} {number}" for name, number in found[part].items()) for part in FIGURES}
     shown.one(facts, as_json=False)
     if found["servers"]:
-        shown.page({"items": found["servers"], "next": None}, ("hostname", "actual", "expected"), as_json=False)
+        shown.page({"items": found["servers"], "next": None}, SERVERS, as_json=False)
 
 
 FIGURES = ("bots", "profiles")
+SERVERS = ("hostname", "actual", "expected", "draining", "drain_deadline")
 
 
 @app.command()

@@ -24,7 +24,19 @@ LabelList = Annotated[
     list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A bot must bear it; may be repeated.")
 ]
 Priority = Annotated[int | None, typer.Option(min=-100, max=100, help="Higher is served first.")]
-COLUMNS = ("id", "name", "account", "fleet", "wanted", "phase", "bot", "revision", "since")
+COLUMNS = (
+    "id",
+    "name",
+    "account",
+    "fleet",
+    "wanted",
+    "phase",
+    "bot",
+    "revision",
+    "since",
+    "attempt",
+    "not_before",
+)
 
 
 @app.command()

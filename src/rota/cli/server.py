@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from rota.cli import shown
-from rota.cli.access import Access, After, AsJson, FleetName, Limit, with_rota
+from rota.cli.access import Access, After, AsJson, FleetName, Limit, part, with_rota
 from rota.cli.profile import read_labels
+from rota.errors import RotaError
 
 app = typer.Typer(no_args_is_help=True, help="Servers: machines that may run bots.")
 
@@ -16,7 +17,24 @@ Named = Annotated[str, typer.Argument(metavar="SERVER", help="Hostname or id.")]
 LabelList = Annotated[
     list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="All its bots bear it; may be repeated.")
 ]
-COLUMNS = ("id", "fleet", "hostname", "actual_bots", "expected_bots", "labels", "created_at")
+Hostname = Annotated[
+    str, typer.Argument(metavar="HOSTNAME", help="One host, also of those that a pattern stands for; or a server's id.")
+]
+Within = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Kill what has not ended by then. Default: never.")
+]
+COLUMNS = (
+    "id",
+    "fleet",
+    "hostname",
+    "actual_bots",
+    "expected_bots",
+    "labels",
+    "draining",
+    "drain_deadline",
+    "created_at",
+)
+DRAINS = ("subject", "bots_left", "deadline", "created_at")
 
 
 @app.command()
@@ -83,6 +101,59 @@ def remove(rota: Access, server: Named, *, as_json: AsJson = False) -> None:
     server_id = _id(rota, server)
     rota.delete(f"/servers/{server_id}")
     shown.done(f"{server} is off the list", as_json=as_json, id=server_id, removed=True)
+
+
+@app.command()
+@with_rota
+def drain(
+    rota: Access,
+    hostname: Hostname,
+    *,
+    within: Within = None,
+    fleet: FleetName = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Let a server's bots hand their work over, take nothing new and exit; again changes the deadline."""
+    wish = {"subject": _host(rota, hostname), "within": within}
+    shown.one(rota.post(f"/fleets/{part(fleet)}/drains", wish), as_json=as_json)
+
+
+@app.command()
+@with_rota
+def undrain(rota: Access, hostname: Hostname, fleet: FleetName = "default", *, as_json: AsJson = False) -> None:
+    """Let a server's bots take work again."""
+    host = _host(rota, hostname)
+    rota.delete(f"/fleets/{part(fleet)}/drains/{part(host)}")
+    shown.done(f"{host} takes work again", as_json=as_json, subject=host, draining=False)
+
+
+@app.command()
+@with_rota
+def drains(
+    rota: Access,
+    fleet: FleetName = "default",
+    limit: Limit = 100,
+    after: After = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List servers and bots that are being drained, and how many bots are left of each."""
+    shown.page(rota.page(f"/fleets/{part(fleet)}/drains", limit, after), DRAINS, as_json=as_json)
+
+
+def _host(rota: Access, server: str) -> str:
+    """The hostname of one server.
+
+    Raises:
+        RotaError: that is a bot, or there is no server of this id.
+    """
+    if "/" in server:
+        raise RotaError(
+            f"{server!r} is a bot's id, not a hostname: `rota bot drain` and `rota bot undrain` are for bots"
+        )
+    if not server.startswith("srv_"):
+        return server
+    return str(rota.get(f"/servers/{part(server)}")["hostname"])
 
 
 def _id(rota: Access, server: str) -> str:

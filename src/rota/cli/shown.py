@@ -22,8 +22,10 @@ PHASES = {
     "idle": "dim",
     "stopped": "dim",
 }
-NUMBERS = frozenset({"expected_bots", "actual_bots", "priority", "revision", "epoch", "interval", "ttl", "beat_age"})
-HEADS = {"beat_age": "beat age, s", "interval": "interval, s", "ttl": "ttl, s"}
+NUMBERS = frozenset({"expected_bots", "actual_bots", "bots_left", "priority", "revision", "epoch", "attempt"})
+NUMBERS |= {"interval", "ttl", "beat_age"}
+HEADS = {"beat_age": "beat age, s", "interval": "interval, s", "ttl": "ttl, s", "not_before": "next try"}
+MOMENTS = frozenset({"at", "since", "not_before", "deadline", "drain_deadline"})
 WIDTH_OF_A_PIPE = 200
 """Columns of a table that nobody looks at on a screen."""
 
@@ -36,7 +38,7 @@ def page(found: Mapping[str, Any], columns: Sequence[str], *, as_json: bool) -> 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify: Any = "right" if column in NUMBERS else "left"
-        table.add_column(HEADS.get(column, column.replace("_", " ")), justify=justify, overflow="fold")
+        table.add_column(head(column), justify=justify, overflow="fold")
     for item in found["items"]:
         table.add_row(*(cell(column, item[column]) for column in columns))
     console().print(table)
@@ -55,7 +57,7 @@ def one(item: Mapping[str, Any], *, as_json: bool) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in item.items():
-        table.add_row(name.replace("_", " "), cell(name, value))
+        table.add_row(head(name), cell(name, value))
     console().print(table)
 
 
@@ -73,13 +75,18 @@ def done(what: str, *, as_json: bool, **facts: Any) -> None:
     typer.echo(json.dumps(facts, ensure_ascii=False) if as_json else what)
 
 
+def head(name: str) -> str:
+    """A field's name for people."""
+    return HEADS.get(name, name.replace("_", " "))
+
+
 def cell(name: str, value: Any) -> Text:
     """A value for people. `Text` also keeps brackets in names from being read as markup."""
     if value is None:
         return Text("-", style="dim")
     if name == "phase":
         return Text(value, style=PHASES.get(value, ""))
-    if name.endswith("_at") or name in {"at", "since", "not_before"}:
+    if name.endswith("_at") or name in MOMENTS:
         return Text(moment(value))
     if name == "labels":
         return Text(" ".join(f"{label}={text}" for label, text in value.items()) or "-")

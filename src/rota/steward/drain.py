@@ -56,7 +56,11 @@ async def _carry_out(live: Live, ordered: Drain) -> bool:
 async def _kill(live: Live, ordered: Drain) -> None:
     late = [ordered.subject] if ordered.is_of_a_bot else await bots.members(live, ordered.fleet, ordered.subject)
     for bot in late[:KILLS_A_ROUND]:
-        await bots.kill(live, ordered.fleet, bot)
+        try:
+            await bots.kill(live, ordered.fleet, bot)
+        except NotFoundError:
+            # It has left meanwhile, which ends its own drain alone.
+            continue
         log.warning("bot killed", bot=bot, fleet=ordered.fleet, reason="its drain had a deadline")
 
 

@@ -11,8 +11,21 @@ from pydantic import BaseModel
 from rota.ledger import history
 from rota.live import bots as live_bots
 from rota.live import snapshot
+from rota.web.api import orders
 from rota.web.api.access import OperatorOnly, StateNeeded
-from rota.web.api.models import After, AfterNumber, Assignment, At, FleetName, Limit, Page, ServerName, no_such_bot
+from rota.web.api.models import (
+    After,
+    AfterNumber,
+    Assignment,
+    At,
+    Body,
+    FleetName,
+    Limit,
+    Page,
+    ServerName,
+    Within,
+    no_such_bot,
+)
 
 router = APIRouter(prefix="/bots", tags=["bots"], dependencies=[OperatorOnly])
 Phase = Literal["idle", "starting", "working", "stopping"]
@@ -36,6 +49,12 @@ class Bot(BaseModel):
     joined_at: datetime
     beat_age: float
     silent: bool
+
+
+class BotDrain(Body):
+    """Until when the bot may finish; without a body there is no deadline."""
+
+    within: Within = None
 
 
 @router.get("", operation_id="list_bots")
@@ -95,14 +114,18 @@ async def kill(state: StateNeeded, server: str, instance: str, fleet: FleetName 
 
 
 @router.post("/{server}/{instance}/drain", status_code=204, operation_id="drain_bot")
-async def drain(state: StateNeeded, server: str, instance: str, fleet: FleetName = "default") -> Response:
-    """Lets the bot finish, take nothing new and exit."""
-    await live_bots.drain(state.live, fleet, f"{server}/{instance}", draining=True)
+async def drain(
+    state: StateNeeded, server: str, instance: str, fleet: FleetName = "default", body: BotDrain | None = None
+) -> Response:
+    """Lets the bot finish, take nothing new and exit; again changes the deadline."""
+    id_ = f"{server}/{instance}"
+    await orders.require_bot(state, fleet, id_)
+    await orders.order(state, fleet, id_, within=body.within if body else None)
     return Response(status_code=204)
 
 
 @router.post("/{server}/{instance}/undrain", status_code=204, operation_id="undrain_bot")
 async def undrain(state: StateNeeded, server: str, instance: str, fleet: FleetName = "default") -> Response:
-    """Lets the bot take work again."""
-    await live_bots.drain(state.live, fleet, f"{server}/{instance}", draining=False)
+    """Lets the bot take work again; its server must not be draining."""
+    await orders.undrain(state, fleet, f"{server}/{instance}")
     return Response(status_code=204)

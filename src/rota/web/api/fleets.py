@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -11,8 +12,10 @@ from pydantic import BaseModel, Field
 from rota.ledger import fleets as ledger_fleets
 from rota.ledger import history
 from rota.ledger import servers as ledger_servers
+from rota.ledger.drains import Drain
 from rota.live import snapshot
 from rota.steward.inspect import expected_servers, inspect
+from rota.web.api import orders
 from rota.web.api.access import OperatorOnly, StateNeeded
 from rota.web.api.models import After, Body, Change, Limit, Page
 
@@ -48,6 +51,8 @@ class ServerCount(BaseModel):
     hostname: str
     actual: int
     expected: int | None
+    draining: bool
+    drain_deadline: datetime | None
 
 
 class FleetStatus(Fleet):
@@ -107,6 +112,7 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
     async with state.ledger.begin() as tx:
         found = await ledger_fleets.get(tx, fleet)
         listed = await ledger_servers.all_of(tx, fleet)
+        drained = await orders.by_subject(tx, fleet)
     totals = await snapshot.totals(state.live, fleet)
     actual = await snapshot.servers(state.live, fleet)
     return FleetStatus(
@@ -115,10 +121,7 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
         ttl=found.ttl,
         bots={"total": totals.bots_total, "free": totals.free, **totals.bots},
         profiles={"total": totals.profiles_total, **totals.profiles},
-        servers=[
-            ServerCount(hostname=host, actual=actual.get(host, 0), expected=expected)
-            for host, expected in expected_servers(listed, actual).items()
-        ],
+        servers=_server_counts(listed, actual, drained),
     )
 
 
@@ -151,6 +154,23 @@ async def events(
         await ledger_fleets.get(tx, fleet)
         found = await history.events_page(tx, fleet, profile=profile, bot=bot, limit=limit, after=after)
     return Page(items=[Event.model_validate(item, from_attributes=True) for item in found.items], next=found.next)
+
+
+def _server_counts(
+    listed: Sequence[ledger_servers.Server], actual: Mapping[str, int], drained: Mapping[str, Drain]
+) -> list[ServerCount]:
+    """Hosts that are listed, that have bots, or that are being drained and have none left."""
+    there = {subject: 0 for subject, drain in drained.items() if not drain.is_of_a_bot} | dict(actual)
+    return [
+        ServerCount(
+            hostname=host,
+            actual=there.get(host, 0),
+            expected=expected,
+            draining=host in drained,
+            drain_deadline=drained[host].deadline if host in drained else None,
+        )
+        for host, expected in expected_servers(listed, there).items()
+    ]
 
 
 def _plain(finding: Any) -> dict[str, str]:

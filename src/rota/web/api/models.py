@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from starlette.requests import Request
 
 from rota.errors import FieldError, InvalidRequestError, NotFoundError
+from rota.ledger.drains import LONGEST
 from rota.protocol import Labels, Moment
 
 Item = TypeVar("Item")
@@ -99,6 +100,10 @@ AfterRevision = Annotated[str | None, Query(pattern=r"^[0-9]{1,9}$", description
 FleetName = Annotated[str, Query(pattern="^[a-z0-9-]{1,32}$", description="which fleet")]
 ServerName = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9._-]{1,253}$", description="of this server alone")]
 LabelMap = Labels
+Within = Annotated[
+    float | None,
+    Field(ge=0, le=LONGEST, description="seconds from now after which what has not ended is killed; null: never"),
+]
 Word = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 """Text that is looked up as it stands; PostgreSQL takes no NUL."""
 

@@ -18,6 +18,7 @@ from rota.live import snapshot
 from rota.live.entries import ProfileView
 from rota.steward.apply import apply_wishes
 from rota.web.api.access import AnyCaller, Caller, StateNeeded
+from rota.web.api.holds import attempt, held_because
 from rota.web.api.models import (
     After,
     AfterNumber,
@@ -59,7 +60,11 @@ class ProfileChange(Change):
 
 
 class Profile(BaseModel):
-    """A profile: what is wanted, and what is. `phase` to `since` are null while live state is away."""
+    """A profile: what is wanted, and what is. `phase` to `held_because` are null while live state is away.
+
+    `crashes` counts those in a row; `attempt` is the try that this makes the present or the next one: 1 where nothing
+    is held against the profile. `not_before` is when a held profile is tried again, `held_because` says why not now.
+    """
 
     id: str
     name: str
@@ -74,8 +79,10 @@ class Profile(BaseModel):
     bot: str | None
     epoch: int | None
     since: datetime | None
-    not_before: datetime | None
     crashes: int | None
+    attempt: int | None
+    not_before: datetime | None
+    held_because: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -283,8 +290,10 @@ def _profile(profile: ledger_profiles.Profile, view: ProfileView | None) -> Prof
         bot=view.bot if view else None,
         epoch=view.epoch or None if view else None,
         since=view.since if view else None,
-        not_before=view.not_before if view else None,
         crashes=view.crashes if view else None,
+        attempt=attempt(view) if view else None,
+        not_before=view.not_before if view else None,
+        held_because=held_because(view) if view else None,
         created_at=profile.created_at,
         updated_at=profile.updated_at,
     )

@@ -11,7 +11,9 @@ from pydantic import BaseModel, Field
 
 from rota.errors import UnavailableError
 from rota.ledger import servers as ledger_servers
+from rota.ledger.drains import Drain
 from rota.live import snapshot
+from rota.web.api import orders
 from rota.web.api.access import OperatorOnly, StateNeeded
 from rota.web.api.models import After, Body, Change, LabelMap, Limit, Page, Word
 from rota.web.state import State
@@ -36,7 +38,10 @@ class ServerChange(Change):
 
 
 class Server(BaseModel):
-    """A listed server; `actual_bots` is null while live state is away, and the sum of all hosts for a pattern."""
+    """A listed server; `actual_bots` is null while live state is away, and the sum of all hosts for a pattern.
+
+    `draining` is told of exact hostnames alone; `rota server drains` tells of hosts that a pattern stands for.
+    """
 
     id: str
     fleet: str
@@ -44,6 +49,8 @@ class Server(BaseModel):
     expected_bots: int
     labels: dict[str, str]
     actual_bots: int | None
+    draining: bool
+    drain_deadline: datetime | None
     created_at: datetime
 
 
@@ -54,7 +61,8 @@ async def add(state: StateNeeded, body: NewServer) -> Server:
         made = await ledger_servers.add(
             tx, fleet=body.fleet, hostname=body.hostname, expected_bots=body.expected_bots, labels=body.labels
         )
-    return _server(made, await _counts(state, made.fleet))
+        drained = await orders.by_subject(tx, made.fleet)
+    return _server(made, await _counts(state, made.fleet), drained)
 
 
 @router.get("", operation_id="list_servers")
@@ -67,8 +75,11 @@ async def list_(
     """Servers by id."""
     async with state.ledger.begin() as tx:
         found = await ledger_servers.page(tx, fleet=fleet, limit=limit, after=after)
-    counts = {name: await _counts(state, name) for name in {server.fleet for server in found.items}}
-    return Page(items=[_server(server, counts[server.fleet]) for server in found.items], next=found.next)
+        fleets = {server.fleet for server in found.items}
+        drained = {name: await orders.by_subject(tx, name) for name in fleets}
+    counts = {name: await _counts(state, name) for name in fleets}
+    items = [_server(server, counts[server.fleet], drained[server.fleet]) for server in found.items]
+    return Page(items=items, next=found.next)
 
 
 @router.get("/{server_id}", operation_id="get_server")
@@ -76,7 +87,8 @@ async def get(state: StateNeeded, server_id: str) -> Server:
     """One server."""
     async with state.ledger.begin() as tx:
         found = await ledger_servers.get(tx, server_id)
-    return _server(found, await _counts(state, found.fleet))
+        drained = await orders.by_subject(tx, found.fleet)
+    return _server(found, await _counts(state, found.fleet), drained)
 
 
 @router.patch("/{server_id}", operation_id="change_server")
@@ -84,7 +96,8 @@ async def change(state: StateNeeded, server_id: str, body: ServerChange) -> Serv
     """Changes what is given; new labels count for bots that come in from now on."""
     async with state.ledger.begin() as tx:
         changed = await ledger_servers.change(tx, server_id, expected_bots=body.expected_bots, labels=body.labels)
-    return _server(changed, await _counts(state, changed.fleet))
+        drained = await orders.by_subject(tx, changed.fleet)
+    return _server(changed, await _counts(state, changed.fleet), drained)
 
 
 @router.delete("/{server_id}", status_code=204, operation_id="remove_server")
@@ -102,8 +115,8 @@ async def _counts(state: State, fleet: str) -> Mapping[str, int] | None:
         return None
 
 
-def _server(server: ledger_servers.Server, counts: Mapping[str, int] | None) -> Server:
-    actual = None
+def _server(server: ledger_servers.Server, counts: Mapping[str, int] | None, drained: Mapping[str, Drain]) -> Server:
+    actual, drain = None, drained.get(server.hostname)
     if counts is not None:
         actual = sum(number for host, number in counts.items() if server.matches(host))
     return Server(
@@ -113,5 +126,7 @@ def _server(server: ledger_servers.Server, counts: Mapping[str, int] | None) -> 
         expected_bots=server.expected_bots,
         labels=server.labels,
         actual_bots=actual,
+        draining=drain is not None,
+        drain_deadline=drain.deadline if drain else None,
         created_at=server.created_at,
     )

@@ -1,9 +1,9 @@
-"""The page of one bot, `/bots/{hostname}/{instance}`, and killing it from there."""
+"""The page of one bot, `/bots/{hostname}/{instance}`; draining and killing it from there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
@@ -12,8 +12,10 @@ from rota.errors import NotFoundError, UnavailableError
 from rota.ledger import history
 from rota.live import bots, snapshot
 from rota.live.snapshot import BotView
+from rota.web.api import orders
 from rota.web.pages.boards import boards
 from rota.web.pages.cells import MEANINGS, Cell, cell
+from rota.web.pages.drains import DrainForm, chosen_within
 from rota.web.pages.forms import our_form
 from rota.web.pages.rendering import SECURITY_HEADERS, link, render
 from rota.web.pages.stints import Stint, stints
@@ -33,6 +35,8 @@ class BotPage:
     bot, cell: what live state knows and how it is shown; None where the bot is not on the roster (any more).
     meaning: what the bot's look means.
     profile_href: of the profile that it is bound to, or empty.
+    drains: the forms that drain it.
+    server_drains: whether its whole server is being drained, and the bot with it.
     kill_href: where the Kill form goes.
     killed: whether this person has just killed it.
     past: its newest assignments; None while the ledger is away.
@@ -47,6 +51,8 @@ class BotPage:
     cell: Cell | None
     meaning: str
     profile_href: str
+    drains: DrainForm
+    server_drains: bool
     kill_href: str
     killed: bool
     past: tuple[Stint, ...] | None
@@ -84,9 +90,27 @@ async def kill_bot(
     return RedirectResponse(where, 303, SECURITY_HEADERS)
 
 
+@router.post("/bots/{hostname}/{instance}/{verb}")
+async def drain_bot(
+    request: Request,
+    form: Annotated[dict[str, str], Depends(our_form)],
+    hostname: str,
+    instance: str,
+    verb: Literal["drain", "undrain"],
+    fleet: str = "default",
+) -> Response:
+    """Drains the bot, changes the deadline of that, or ends it; then back to its page."""
+    state, id_ = current(request), f"{hostname}/{instance}"
+    if verb == "drain":
+        await orders.order(state, fleet, id_, within=chosen_within(form))
+    else:
+        await orders.undrain(state, fleet, id_)
+    return RedirectResponse(link("bots", hostname, instance, fleet=fleet), 303, SECURITY_HEADERS)
+
+
 async def _read(request: Request, hostname: str, instance: str, fleet: str, *, killed: bool) -> BotPage:
     state, facts, id_ = current(request), boards(request).facts, f"{hostname}/{instance}"
-    policy = await state.policies.of(fleet)
+    policy, drained = await state.policies.of(fleet), await facts.drains(fleet, kept=0)
     bot = await snapshot.bot(state.live, fleet, id_, ttl=policy.ttl)
     shown = None
     if bot is not None:
@@ -104,6 +128,14 @@ async def _read(request: Request, hostname: str, instance: str, fleet: str, *, k
         cell=shown,
         meaning=MEANINGS[shown.look] if shown else "",
         profile_href=link("profiles", bot.profile) if bot and bot.profile else "",
+        drains=DrainForm(
+            what=f"bot {id_}",
+            drain=drained.get(id_),
+            bots_left=1 if bot else 0,
+            order_href=link("bots", hostname, instance, "drain", fleet=fleet),
+            undo_href=link("bots", hostname, instance, "undrain", fleet=fleet),
+        ),
+        server_drains=hostname in drained,
         kill_href=link("bots", hostname, instance, "kill", fleet=fleet),
         killed=killed,
         past=await _past(state, request, fleet, id_),

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 from rota.live.entries import ProfileView
 from rota.live.snapshot import BotView
+from rota.web.api.holds import lately_crashed
 from rota.web.pages.rendering import link
 
 LATE_INTERVALS = 1.5
 """Intervals without a beat after which a bot counts as late."""
 LATE_GRACE = 1.0
 """Seconds on top, for short intervals."""
-CRASHES_COUNT_FOR = timedelta(minutes=10)
-"""As long as live state holds crashes against a profile that works again."""
 MOST_NAME = 48
 """Characters of a profile's name beside a bot, so that a page's size stays bounded; its own page has all of it."""
 
@@ -62,7 +60,7 @@ class Cell:
 
 def cell(bot: BotView, *, fleet: str, name: str, profile: ProfileView | None, interval: float) -> Cell:
     """The bot as it is shown; `profile` is what live state knows of the profile it is bound to."""
-    crashes = lately_crashed(profile)
+    crashes = lately_crashed(profile) if profile else 0
     late = bot.beat_age > LATE_INTERVALS * interval + LATE_GRACE
     return Cell(
         id=bot.id,
@@ -75,16 +73,6 @@ def cell(bot: BotView, *, fleet: str, name: str, profile: ProfileView | None, in
         status=bot.status,
         beat=time.time() - bot.beat_age,
     )
-
-
-def lately_crashed(profile: ProfileView | None) -> int:
-    """How many of the profile's bots crashed, as far as it is still held against it."""
-    if profile is None or profile.crashes == 0:
-        return 0
-    forgiven = profile.phase == "working" and profile.since is not None
-    if forgiven and profile.since and datetime.now(UTC) - profile.since >= CRASHES_COUNT_FOR:
-        return 0
-    return profile.crashes
 
 
 def _look(bot: BotView, *, late: bool, crashes: int) -> str:

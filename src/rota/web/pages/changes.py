@@ -17,7 +17,7 @@ from rota.web.pages.rendering import environment
 from rota.web.pages.servers import ServerCard
 from rota.web.stream import event
 
-ALONE = ("notices", "verdict", "figures", "queue")
+ALONE = ("notices", "incidents", "verdict", "figures", "queue")
 """Regions that depend on one field of the page, whose name they bear."""
 BEAT_MOVED = 0.5
 """Seconds: a beat's time is worked out from its deadline and wavers by a few milliseconds."""

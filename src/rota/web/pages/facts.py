@@ -1,4 +1,4 @@
-"""What pages know from the ledger: profiles' names, listed servers and fleets, kept for a moment.
+"""What pages know from the ledger: profiles' names, servers, fleets, drains and open incidents, kept for a moment.
 
 One per web worker, so that a page that is rendered every second does not ask the ledger every second, and goes on with
 the last answers while the ledger is away.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from rota.errors import UnavailableError
-from rota.ledger import fleets, profiles, servers
+from rota.ledger import drains, fleets, incidents, profiles, servers
 from rota.ledger.connection import Ledger, Transaction
+from rota.ledger.drains import Drain
+from rota.ledger.incidents import Incident
 from rota.ledger.servers import Server
 
-NAMES_KEPT, SERVERS_KEPT = 30.0, 3.0
-"""Seconds for which an answer is good."""
+NAMES_KEPT, SERVERS_KEPT, ORDERS_KEPT = 30.0, 3.0, 0.9
+"""Seconds for which an answer is good; `ORDERS_KEPT` is for drains and incidents, shorter than pages are read anew."""
 RETRY = 3.0
 """Seconds before a ledger that was away is asked again: each try may take as long as its timeout."""
 MOST_NAMES = 20_000
@@ -24,6 +26,14 @@ MOST_NAMES = 20_000
 
 
 Answer = TypeVar("Answer")
+
+
+class Kept(Generic[Answer]):
+    """Fleet → the ledger's newest answer to one question about it."""
+
+    def __init__(self, question: Callable[[Transaction, str], Awaitable[Answer]]) -> None:
+        self.question = question
+        self.answers: dict[str, tuple[float, Answer]] = {}
 
 
 class Facts:
@@ -34,7 +44,9 @@ class Facts:
         self._ledger = ledger
         self._asked_in_vain = 0.0
         self._names: dict[str, tuple[float, str]] = {}
-        self._listed: dict[str, tuple[float, list[Server]]] = {}
+        self._listed: Kept[list[Server]] = Kept(servers.all_of)
+        self._drains: Kept[list[Drain]] = Kept(drains.all_of)
+        self._incidents: Kept[list[Incident]] = Kept(incidents.open_of)
         self._fleets: tuple[float, tuple[str, ...]] = (0.0, ())
 
     async def names(self, profile_ids: Collection[str]) -> dict[str, str]:
@@ -48,12 +60,16 @@ class Facts:
 
     async def listed(self, fleet: str) -> list[Server] | None:
         """The fleet's listed servers; the last answer while the ledger is away, None if there was none."""
-        known = self._listed.get(fleet)
-        if known is None or time.monotonic() - known[0] > SERVERS_KEPT:
-            found = await self._ask(lambda tx: servers.all_of(tx, fleet))
-            if found is not None:
-                known = self._listed[fleet] = (time.monotonic(), found)
-        return known[1] if known else None
+        return await self._newest(self._listed, fleet, SERVERS_KEPT)
+
+    async def drains(self, fleet: str, *, kept: float | None = None) -> dict[str, Drain]:
+        """Hostname or bot's id → its drain, at most `kept` seconds old; the last answer while the ledger is away."""
+        found = await self._newest(self._drains, fleet, ORDERS_KEPT if kept is None else kept)
+        return {drain.subject: drain for drain in found or ()}
+
+    async def open_incidents(self, fleet: str) -> list[Incident]:
+        """The fleet's open incidents, the oldest first; the last answer while the ledger is away."""
+        return await self._newest(self._incidents, fleet, ORDERS_KEPT) or []
 
     async def fleets(self) -> tuple[str, ...]:
         """Names of all fleets; the last answer while the ledger is away."""
@@ -62,6 +78,14 @@ class Facts:
             if found is not None:
                 self._fleets = (time.monotonic(), tuple(fleet.name for fleet in found))
         return self._fleets[1]
+
+    async def _newest(self, answers: Kept[Answer], fleet: str, kept: float) -> Answer | None:
+        known = answers.answers.get(fleet)
+        if known is None or time.monotonic() - known[0] > kept:
+            found = await self._ask(lambda tx: answers.question(tx, fleet))
+            if found is not None:
+                known = answers.answers[fleet] = (time.monotonic(), found)
+        return known[1] if known else None
 
     async def _ask(self, question: Callable[[Transaction], Awaitable[Answer]]) -> Answer | None:
         """The ledger's answer, or None where it is away or was away a moment ago."""

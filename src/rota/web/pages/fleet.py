@@ -12,6 +12,7 @@ from typing import Literal
 from rota.errors import UnavailableError
 from rota.live import snapshot
 from rota.web.pages.facts import Facts
+from rota.web.pages.incidents import IncidentGroup, groups
 from rota.web.pages.queue import Queue, read_queue
 from rota.web.pages.servers import Place, ServerCard, cards, places, share, unseen
 from rota.web.pages.verdict import Verdict, judge
@@ -54,6 +55,7 @@ class FleetPage:
     scope: fleet, view (`wall` or `table`) and number of the page.
     fleets: names of all fleets.
     notices: what is away, in sentences.
+    incidents: the open ones by kind, the gravest first.
     verdict, figures, queue: None while live state is away.
     servers: the servers on this page; `server_count` in all, on `page_count` pages.
     now: when this was read.
@@ -62,6 +64,7 @@ class FleetPage:
     scope: Scope
     fleets: tuple[str, ...]
     notices: tuple[str, ...]
+    incidents: tuple[IncidentGroup, ...]
     verdict: Verdict | None
     figures: Figures | None
     servers: tuple[ServerCard, ...]
@@ -83,12 +86,17 @@ async def read_fleet(state: State, facts: Facts, scope: Scope) -> FleetPage:
         NotFoundError: there is no such fleet.
     """
     policy = await state.policies.of(scope.fleet)
-    listed, all_fleets = await asyncio.gather(facts.listed(scope.fleet), facts.fleets())
+    listed, all_fleets, drained, incidents = await asyncio.gather(
+        facts.listed(scope.fleet),
+        facts.fleets(),
+        facts.drains(scope.fleet),
+        facts.open_incidents(scope.fleet),
+    )
     try:
         totals, actual = await asyncio.gather(
             snapshot.totals(state.live, scope.fleet), snapshot.servers(state.live, scope.fleet)
         )
-        everywhere = places(actual, listed, scope.fleet)
+        everywhere = places(actual, listed, scope.fleet, drained)
         shown = _on_page(everywhere, scope.number)
         most = share([place.actual or 0 for place in shown], BOTS_IN_ALL, BOTS_SHOWN)
         found, queue = await asyncio.gather(
@@ -96,13 +104,14 @@ async def read_fleet(state: State, facts: Facts, scope: Scope) -> FleetPage:
             read_queue(state.live, facts, scope.fleet, totals),
         )
     except UnavailableError:
-        everywhere = places(None, listed, scope.fleet)
+        everywhere = places(None, listed, scope.fleet, drained)
         found, totals, queue = [unseen(place) for place in _on_page(everywhere, scope.number)], None, None
     return FleetPage(
         scope=scope,
         fleets=all_fleets,
         notices=_notices(facts, live_away=totals is None),
-        verdict=judge(totals, everywhere, found, queue) if totals and queue else None,
+        incidents=groups(incidents),
+        verdict=judge(totals, everywhere, found, queue, len(incidents)) if totals and queue else None,
         figures=_figures(totals) if totals else None,
         servers=tuple(found),
         server_count=len(everywhere),

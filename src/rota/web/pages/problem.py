@@ -40,7 +40,9 @@ async def problem_page(request: Request, problem: ProblemError) -> Response:
     if problem.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(problem.retry_after)))
     page = ProblemPage(problem.status, problem.title, problem.detail, retries)
-    return render(request, "problem.html", page, title=problem.title, status=problem.status, headers=headers)
+    return render(
+        request, "problem.html", page, title=problem.title, status=problem.status, headers=headers, fleet="default"
+    )
 
 
 def _to_sign_in(request: Request) -> Response:

@@ -17,6 +17,7 @@ from rota.live import profiles as live_profiles
 from rota.live import snapshot
 from rota.live.entries import ProfileView
 from rota.steward.apply import apply_wishes
+from rota.web.api.holds import attempt, held_because
 from rota.web.pages.forms import our_form
 from rota.web.pages.rendering import SECURITY_HEADERS, link, render
 from rota.web.pages.stints import Stint, stints
@@ -48,6 +49,8 @@ class ProfilePage:
     account: name of whose it is.
     view: what live state knows of it; None while that is away or has not heard of it.
     live_away: whether live state is away.
+    attempt: which try the present or the next one is; 1 where nothing is held against it.
+    held_because: why it is held, in words; None where it is not.
     bot_href: of the bot that works for it, or empty.
     config: the newest configuration as JSON.
     revisions: the newest ones, newest first.
@@ -58,6 +61,8 @@ class ProfilePage:
     account: str
     view: ProfileView | None
     live_away: bool
+    attempt: int
+    held_because: str | None
     bot_href: str
     config: str
     revisions: tuple[ProfileRevision, ...]
@@ -69,7 +74,7 @@ class ProfilePage:
 async def profile_page(request: Request, _: Annotated[Session, Depends(signed_in)], profile_id: str) -> Response:
     """The profile's page."""
     page = await _read(current(request), profile_id)
-    return render(request, "profile.html", page, title=page.profile.name)
+    return render(request, "profile.html", page, title=page.profile.name, fleet=page.profile.fleet)
 
 
 @router.post("/profiles/{profile_id}/{verb}")
@@ -116,6 +121,8 @@ async def _read(state: State, profile_id: str) -> ProfilePage:
         account=account.name,
         view=view,
         live_away=away,
+        attempt=attempt(view) if view else 1,
+        held_because=held_because(view) if view else None,
         bot_href=link("bots", *view.bot.split("/", 1), fleet=profile.fleet) if view and view.bot else "",
         config=json.dumps(profile.config, indent=2, ensure_ascii=False),
         revisions=tuple(reversed(revisions.items)),

@@ -9,6 +9,7 @@ from datetime import datetime
 from rota.live import snapshot
 from rota.live.entries import ProfileView
 from rota.live.scripts import Live
+from rota.web.api.holds import attempt
 from rota.web.pages.facts import Facts
 from rota.web.pages.rendering import link
 
@@ -23,6 +24,7 @@ class Waiting:
     since: when it began to.
     until: when a hold ends; None for one that waits.
     crashes: how many of its bots crashed in a row; a hold without any waits for a killed bot's lease to end.
+    attempt: which try the next one is.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Waiting:
     since: datetime | None
     until: datetime | None
     crashes: int
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,4 +64,5 @@ def _entry(view: ProfileView, name: str) -> Waiting:
         since=view.since,
         until=view.not_before,
         crashes=view.crashes,
+        attempt=attempt(view),
     )

@@ -49,6 +49,7 @@ class Frame:
     form_token: goes into every form as the field `form_token`; empty where nobody has signed in.
     refresh: seconds after which a browser without scripts loads the page again, or None.
     now: when the page was made.
+    fleet: whose incidents the frame leads to.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Frame:
     form_token: str
     refresh: int | None
     now: datetime
+    fleet: str
 
 
 def render(
@@ -67,8 +69,9 @@ def render(
     status: int = 200,
     refresh: int | None = None,
     headers: Mapping[str, str] | None = None,
+    fleet: str | None = None,
 ) -> Response:
-    """The page as a response, compressed where the browser takes that."""
+    """The page as a response, compressed where the browser takes that; `fleet` is the address's where it is missing."""
     found = session.find(request)
     frame = Frame(
         title=title,
@@ -76,6 +79,7 @@ def render(
         form_token=session.form_token(current(request), found) if found else "",
         refresh=refresh,
         now=datetime.now(UTC),
+        fleet=fleet or request.query_params.get("fleet") or "default",
     )
     body = environment().get_template(template).render(page=page, frame=frame).encode()
     all_headers = {**SECURITY_HEADERS, **(headers or {})}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from rota.ledger.drains import Drain
 from rota.ledger.servers import Server
 from rota.live import snapshot
 from rota.live.entries import ProfileView
@@ -32,6 +33,7 @@ class Place:
     actual: bots on the roster, or None while live state is away.
     expected: bots that should be there, or None where the server is not listed or the ledger is away.
     balance: how the two compare; `nobody` is a listed pattern without hosts.
+    drain: that of the whole server, or None where it is not being drained.
     """
 
     hostname: str
@@ -40,6 +42,7 @@ class Place:
     actual: int | None
     expected: int | None
     balance: Balance
+    drain: Drain | None = None
 
     @property
     def missing(self) -> int:
@@ -48,8 +51,8 @@ class Place:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether an operator should look."""
-        return self.balance in ("few", "many", "unlisted")
+        """Whether an operator should look; a server that is being drained is left alone."""
+        return self.drain is None and self.balance in ("few", "many", "unlisted")
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,13 @@ class ServerCard:
     hidden: int
 
 
-def places(actual: Mapping[str, int] | None, listed: Sequence[Server] | None, fleet: str) -> list[Place]:
-    """Every host that is listed or has bots, in natural order; patterns without hosts at the end.
+def places(
+    actual: Mapping[str, int] | None,
+    listed: Sequence[Server] | None,
+    fleet: str,
+    drained: Mapping[str, Drain] | None = None,
+) -> list[Place]:
+    """Every host that is listed, has bots or is being drained, in natural order; patterns without hosts at the end.
 
     `actual` or `listed` is None where its store is away.
     """
@@ -76,11 +84,13 @@ def places(actual: Mapping[str, int] | None, listed: Sequence[Server] | None, fl
     patterns = sorted(
         (server for server in listed or () if server.is_pattern), key=lambda server: -len(server.hostname)
     )
+    drains = {host: drain for host, drain in (drained or {}).items() if not drain.is_of_a_bot}
     found = []
-    for hostname in sorted({*(actual or ()), *exact}, key=snapshot.natural):
+    for hostname in sorted({*(actual or ()), *exact, *drains}, key=snapshot.natural):
         meant = exact.get(hostname) or next((p for p in patterns if p.matches(hostname)), None)
         there = None if actual is None else actual.get(hostname, 0)
-        found.append(_place(hostname, there, meant, ledger_known=listed is not None, fleet=fleet))
+        place = _place(hostname, there, meant, ledger_known=listed is not None, fleet=fleet)
+        found.append(replace(place, drain=drains.get(hostname)))
     empty = [server for server in patterns if not any(server.matches(hostname) for hostname in actual or ())]
     return found + [Place(server.hostname, "", server.hostname, 0, server.expected_bots, "nobody") for server in empty]
 

@@ -28,23 +28,29 @@ class Finding:
 class Verdict:
     """The page's first line.
 
-    level: `well`, `look` (there are findings) or `empty` (nothing is set up yet).
+    level: `well`, `alarm` (an incident is open), `look` (there are findings) or `empty` (nothing is set up yet).
     """
 
-    level: Literal["well", "look", "empty"]
+    level: Literal["well", "alarm", "look", "empty"]
     headline: str
     findings: tuple[Finding, ...]
 
 
-def judge(totals: Totals, all_places: Sequence[Place], cards: Sequence[ServerCard], queue: Queue) -> Verdict:
-    """The verdict on a fleet. Silent bots are counted on the servers that the page shows."""
-    if not all_places and totals.bots_total == 0:
+def judge(
+    totals: Totals, all_places: Sequence[Place], cards: Sequence[ServerCard], queue: Queue, incidents: int = 0
+) -> Verdict:
+    """The verdict on a fleet with that many open incidents. Silent bots are counted on the servers that are shown."""
+    if not all_places and totals.bots_total == 0 and not incidents:
         return Verdict("empty", "No bot has come in yet", ())
     findings = (*_server_findings(all_places), *_bot_findings(cards), *_queue_findings(totals, queue))
+    things = "One thing needs attention" if len(findings) == 1 else f"{len(findings)} things need attention"
+    if incidents:
+        lasting = "One incident is open" if incidents == 1 else f"{incidents} incidents are open"
+        also = things[0].lower() + things[1:]
+        return Verdict("alarm", f"{lasting}, and {also}" if findings else lasting, findings)
     if not findings:
         return Verdict("well", "All is as it should be", ())
-    things = "One thing needs" if len(findings) == 1 else f"{len(findings)} things need"
-    return Verdict("look", f"{things} attention", findings)
+    return Verdict("look", things, findings)
 
 
 def _server_findings(all_places: Sequence[Place]) -> list[Finding]:

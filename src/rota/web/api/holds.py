@@ -1,0 +1,32 @@
+"""What crashes mean for a profile, in a number and in words, as REST and the pages tell it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from rota.live.entries import ProfileView
+
+CRASHES_COUNT_FOR = timedelta(minutes=10)
+"""As long as live state holds crashes against a profile that works again."""
+
+
+def lately_crashed(view: ProfileView) -> int:
+    """How many of the profile's bots crashed in a row, as far as it is still held against it."""
+    if view.phase == "working" and view.since and datetime.now(UTC) - view.since >= CRASHES_COUNT_FOR:
+        return 0
+    return view.crashes
+
+
+def attempt(view: ProfileView) -> int:
+    """Which try the present or the next one is; 1 where nothing is held against the profile."""
+    return lately_crashed(view) + 1
+
+
+def held_because(view: ProfileView) -> str | None:
+    """Why a held profile is not given to a bot at once; None where it is not held."""
+    if view.phase != "held":
+        return None
+    if view.crashes == 0:
+        return "a bot that was killed or replaced may work on it until its lease is over"
+    times = "once" if view.crashes == 1 else f"{view.crashes} times in a row"
+    return f"its bot crashed {times}"
