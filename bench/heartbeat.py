@@ -120,7 +120,7 @@ async def _register(redis_url: str, number: int) -> list[Working]:
     try:
         await pulse(live, FLEET, "steward", ttl=TTL, incarnation="bench")
         await pulse(live, FLEET, "built", ttl=TTL, incarnation="bench")
-        await live.read(("HSET", f"{{{FLEET}}}:pulse", "quiet", 0, "deaf", 0))
+        await pulse(live, FLEET, "web", ttl=TTL)
         gatherer = Beats(live)
         crowd = [await _working(live, gatherer, index) for index in range(number)]
         await gatherer.aclose()

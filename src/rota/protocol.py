@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, Required  # pydantic reads typing's own from Python 3.12 on
 
 from pydantic import (
     AfterValidator,
@@ -19,11 +19,14 @@ from pydantic import (
     JsonValue,
     StringConstraints,
 )
+from typing_extensions import TypedDict
 
 MAX_BODY_BYTES = 1_048_576
-"""Limit of a `push_data` body, in bytes."""
+"""Limit of the bodies of `push_data` and `heartbeats`, in bytes."""
 MAX_BEAT_BYTES = 16_384
 """Limit of the bodies of all other bot calls, in bytes."""
+MAX_BEATS = 1_000
+"""Limit of beats in one call of `POST /bot/heartbeats`."""
 MAX_RECORDS = 1_000
 """Limit of records in one `push_data` call."""
 MAX_STATUS = 64
@@ -90,6 +93,7 @@ BatchNumber = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
 LabelText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
 Labels = Annotated[dict[LabelText, LabelText], AfterValidator(_label_count)]
 Status = Annotated[str, BeforeValidator(_status)]
+Wait = Annotated[float, Field(ge=0, le=55)]
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
@@ -140,7 +144,44 @@ class HeartbeatRequest(_Request):
     ended: Ended | None = None
     status: Status = ""
     accepting: bool = True
-    wait: Annotated[float, Field(ge=0, le=55)] = 0
+    wait: Wait = 0
+
+
+class WorkingFields(TypedDict):
+    """`Working` as a dictionary."""
+
+    profile: ProfileId
+    epoch: Epoch
+    revision: NotRequired[Revision]
+
+
+class EndedFields(TypedDict):
+    """`Ended` as a dictionary."""
+
+    profile: ProfileId
+    epoch: Epoch
+
+
+class BeatFields(TypedDict, total=False):
+    """`HeartbeatRequest` as a dictionary, which the hot path reads in half the time of a model."""
+
+    working: WorkingFields | None
+    ended: EndedFields | None
+    status: Status
+    accepting: bool
+    wait: Wait
+
+
+class BeatOfMany(BeatFields):
+    """One of the `beats` of `POST /bot/heartbeats`: as a heartbeat's body, and whose it is."""
+
+    token: Required[Annotated[str, StringConstraints(max_length=512)]]
+
+
+class HeartbeatsRequest(TypedDict):
+    """Body of `POST /bot/heartbeats`; what each of the beats must be is `BeatOfMany`."""
+
+    beats: Annotated[list[BeatOfMany], Field(max_length=MAX_BEATS)]
 
 
 class Record(_Request):

@@ -23,6 +23,7 @@ CALLS: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "/bot/push_data": (protocol.PushRequest, protocol.PushReply),
     "/bot/leave": (protocol.LeaveRequest, None),
 }
+MANY = "/bot/heartbeats"
 NESTED: dict[type[BaseModel], str] = {
     protocol.LeasedWorking: "working.",
     protocol.Working: "working.",
@@ -60,13 +61,22 @@ def fields(model: type[BaseModel]) -> set[str]:
 
 def test_every_call_has_its_section() -> None:
     served = set(BotApi(lambda: None)._handlers)  # type: ignore[arg-type,return-value]
-    assert served == set(CALLS) == set(re.findall(r"^## POST (\S+)$", PROTOCOL, re.MULTILINE))
+    assert served == {*CALLS, MANY} == set(re.findall(r"^## POST (\S+)$", PROTOCOL, re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", CALLS)
 def test_every_field_of_a_request_is_told_and_no_other(path: str) -> None:
     told = {name for row in table(call(path), "request field", "meaning") for name in codes(row[0])}
     assert told == fields(CALLS[path][0])
+
+
+def test_every_field_of_a_beat_of_many_is_told_and_no_other() -> None:
+    told = {name for row in table(call(MANY), "request field", "meaning") for name in codes(row[0])}
+    assert told == {"beats", *(f"beats[].{name}" for name in protocol.BeatOfMany.__annotations__)}
+    assert set(protocol.BeatFields.__annotations__) == set(protocol.HeartbeatRequest.model_fields)
+    assert f"up to {protocol.MAX_BEATS:,} beats" in call(MANY)
+    (example,) = blocks(call(MANY), "json")
+    TypeAdapter(protocol.HeartbeatsRequest).validate_json(example)
 
 
 @pytest.mark.parametrize("path", [path for path, (_, reply) in CALLS.items() if reply])
@@ -132,7 +142,7 @@ def number(name: str) -> int:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    assert number("body of `push_data`") == protocol.MAX_BODY_BYTES
+    assert number("body of `push_data`, of `heartbeats`") == protocol.MAX_BODY_BYTES
     assert number("body of every other call") == protocol.MAX_BEAT_BYTES
     assert number("records in one `push_data`") == protocol.MAX_RECORDS
     assert number("`status`") == protocol.MAX_STATUS
@@ -208,7 +218,7 @@ def test_a_wait_is_taken_up_to_its_limit_and_not_beyond() -> None:
 
 def test_every_limit_stands_for_something() -> None:
     rows = {row[0] for row in table(section(PROTOCOL, "## Limits"), "limit", "value")}
-    named = {name for row in rows for name in codes(row)} - {"push_data"}
+    named = {name for row in rows for name in codes(row)} - {"push_data", "heartbeats", "beats"}
     everything = {name for pair in CALLS.values() for model in pair if model for name in fields(model)}
     assert named <= {name.rpartition(".")[2] for name in everything}
     assert len(rows) == len(table(section(PROTOCOL, "## Limits"), "limit", "value"))

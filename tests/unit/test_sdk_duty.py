@@ -40,7 +40,10 @@ async def test_a_bot_enters_the_roster_with_its_key_and_then_names_its_token(pee
         "labels": {"region": "eu"},
     }
     assert {call.secret for call in peer.said("heartbeat")} == {"token-1"}
-    assert peer.said("heartbeat")[0].body == {"ended": None, "status": "", "accepting": True, "wait": 0.0}
+    first, then = (call.body for call in peer.said("heartbeat")[:2])
+    wait = then.pop("wait")
+    assert first | {"wait": 0} == then | {"wait": 0} == {"ended": None, "status": "", "accepting": True, "wait": 0}
+    assert 0 < wait <= peer.ttl / 4
 
 
 async def test_wait_leaves_the_bot_idle_and_it_beats_at_the_interval_that_it_is_told(peer: Peer) -> None:
@@ -54,7 +57,8 @@ async def test_wait_leaves_the_bot_idle_and_it_beats_at_the_interval_that_it_is_
         with pytest.raises(AssertionError, match="never happened"):
             await eventually(lambda: len(peer.said("heartbeat")) > heard, seconds=0.3)
     beats = [call.at for call in peer.said("heartbeat")[:5]]
-    assert all(b - a >= 0.044 for a, b in itertools.pairwise(beats))
+    # Three quarters of the interval, because the bot lets rota hold its heartbeats.
+    assert all(b - a >= 0.033 for a, b in itertools.pairwise(beats))
 
 
 async def test_start_begins_the_work_and_the_next_beat_confirms_it_at_once(peer: Peer) -> None:

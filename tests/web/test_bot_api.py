@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from itertools import product
 from typing import Any
@@ -17,6 +16,7 @@ from rota.web.tokens import make_token, read_token
 from tests.conformance.fleet import Fleet
 from tests.conformance.site import Site
 
+SECRET = "x" * 32
 CALLS = ["auth", "heartbeat", "push_data", "leave"]
 
 
@@ -101,23 +101,27 @@ async def test_the_scheme_of_the_authorization_may_be_written_in_any_case(bots: 
 async def test_a_forged_token_reaches_nothing(bots: Fleet) -> None:
     await bots.auth("1")
     for owner in (
-        "default farm-1/1",
-        "nofleet farm-1/1",
-        "a\x00b farm-1/1",
-        "default ../../1",
-        "default farm-1",
-        "{} x/y",
+        "default~farm-1/1",
+        "nofleet~farm-1/1",
+        "a\x00b~farm-1/1",
+        "default~../../1",
+        "default~farm-1",
+        "{}~x/y",
     ):
-        name = urlsafe_b64encode(owner.encode()).decode().rstrip("=")
-        headers = authorized(f"Bearer bot_{name}.secret")
+        headers = authorized(f"Bearer bot_{owner}~{SECRET}")
         problem(await bots.site.anybody.post("/bot/heartbeat", json={}, headers=headers), 401, "unknown_bot")
 
 
-@pytest.mark.parametrize("owner", ["", " ", "x", "x/y", "fleet x", "a b c/d", "a\nb c/d", "F a/b", f"{'f' * 33} a/b"])
+@pytest.mark.parametrize("owner", ["", "~", "x", "x/y", "fleet~x", "a~b~c/d", "a\nb~c/d", "F~a/b", f"{'f' * 33}~a/b"])
 def test_a_token_of_another_form_is_not_read(owner: str) -> None:
-    name = urlsafe_b64encode(owner.encode()).decode().rstrip("=")
     with pytest.raises(UnknownBotError):
-        read_token(f"bot_{name}.secret")
+        read_token(f"bot_{owner}~{SECRET}")
+
+
+@pytest.mark.parametrize("secret", ["", "short", "x" * 65, "x" * 31 + "~", "x" * 31 + "ß"])
+def test_a_token_with_another_secret_than_rota_makes_is_not_read(secret: str) -> None:
+    with pytest.raises(UnknownBotError):
+        read_token(f"bot_default~farm-1/1~{secret}")
 
 
 @pytest.mark.parametrize("bot", ["h/1", f"{'h' * 253}/{'i' * 64}", "_a.b-c/A._-9"])
@@ -211,10 +215,11 @@ async def test_a_host_may_be_written_in_capitals_and_is_the_same_server(bots: Fl
 
 async def test_tokens_are_random_and_rota_keeps_none(bots: Fleet) -> None:
     tokens = {(await bots.auth(str(number)))["token"] for number in range(10)}
-    assert len({token.partition(".")[2] for token in tokens}) == 10
-    assert all(len(token.partition(".")[2]) >= 32 for token in tokens)
+    secrets = {token.rpartition("~")[2] for token in tokens}
+    assert len(secrets) == 10
+    assert all(len(secret) >= 32 for secret in secrets)
     (everything,) = await bots.site.state.live.read(("HGETALL", "{default}:roster"))
-    assert not [token for token in tokens if token.partition(".")[2] in str(everything)]
+    assert not [secret for secret in secrets if secret in str(everything)]
 
 
 async def test_a_new_policy_is_told_with_the_replies(bots: Fleet, site: Site) -> None:

@@ -137,6 +137,12 @@ async def scan_profiles(live: Live, fleet: str, cursor: int) -> tuple[list[Profi
     return [parse_profile_entry(name.decode(), entry) for name, entry in pairs(flat)], int(position)
 
 
+async def waiting_count(live: Live, fleet: str) -> int:
+    """How many profiles wait."""
+    (number,) = await live.read(("HGET", keys.counts(fleet), "pq"))
+    return int(number or 0)
+
+
 async def waiting(live: Live, fleet: str, limit: int) -> list[ProfileView]:
     """The first `limit` waiting profiles of all classes, in the order in which they will be served."""
     (classes,) = await live.read(("SMEMBERS", keys.classes(fleet)))

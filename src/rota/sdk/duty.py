@@ -24,7 +24,17 @@ from rota.errors import (
 from rota.protocol import Assignment, Ended, HeartbeatReply, HeartbeatRequest, Instruction, LeaveRequest
 from rota.sdk.job import Desk
 from rota.sdk.lease import Lease, end_process, now
-from rota.sdk.pace import LONGEST_RESTART, Restarts, beat_delay, restart_delay, retry_cap, retry_delay, spread
+from rota.sdk.pace import (
+    HELD_SHARE,
+    LONGEST_RESTART,
+    Restarts,
+    beat_delay,
+    longest_wait,
+    restart_delay,
+    retry_cap,
+    retry_delay,
+    spread,
+)
 from rota.sdk.push import Outbox, Outboxes
 from rota.sdk.session import Session
 from rota.sdk.shift import FLUSH_SECONDS, Shift, Work
@@ -140,18 +150,38 @@ class Duty:
             shift.revoke("rota has not given its assignment back")
 
     async def _beat(self) -> float:
-        self._news = False
+        in_a_hurry, self._news = self._news or self._leaving or self._failures > 0, False
         shift = self._shift_at_work()
+        may_wait = not in_a_hurry and self._ended is None and not self._restarts.next_in()
         request = HeartbeatRequest(
             working=shift.working if shift else None,
             ended=self._ended,
             status=shift.status if shift else "",
             accepting=not self._leaving,
+            wait=longest_wait(self._session.ttl) if may_wait else 0,
         )
-        reply, sent_at = await self._session.heartbeat(request)
+        answer = await self._heard(request)
+        if answer is None:
+            return 0.0
+        reply, sent_at = answer
         self._interval = reply.interval
         self._obey(reply, Lease(sent_at, reply.ttl), shift)
-        return beat_delay(reply.interval, reply.ttl)
+        delay = beat_delay(reply.interval, reply.ttl)
+        # What rota held, until there was something new or nobody asked any more, was a wait already.
+        return max(0.0, HELD_SHARE * delay - (now() - sent_at)) if request.wait else delay
+
+    async def _heard(self, request: HeartbeatRequest) -> tuple[HeartbeatReply, float] | None:
+        """What rota answers and when it was asked, or None where there is something to say before it has answered."""
+        if not request.wait:
+            return await self._session.heartbeat(request)
+        call = asyncio.create_task(self._session.heartbeat(request))
+        call.add_done_callback(lambda _: self._bell.ring())
+        try:
+            await self._bell.until(lambda: call.done() or self._must_speak())
+            return await call if call.done() else None
+        finally:
+            call.cancel()
+            await asyncio.wait([call])
 
     def _obey(self, reply: HeartbeatReply, lease: Lease, shift: Shift | None) -> None:
         """Does what rota says; `shift` is what this beat reported."""

@@ -17,6 +17,11 @@ LONGEST_RETRY = 60.0
 """Longest pause between two tries while nothing is at stake, in seconds."""
 RETRY_SHARE = 1 / 6
 """Longest pause between two tries as a share of the ttl."""
+LONGEST_WAIT = 55.0
+WAIT_SHARE = 0.25
+"""How long rota may hold a heartbeat as a share of the ttl."""
+HELD_SHARE = 0.75
+"""With heartbeats that are held, the next one follows after this share of the interval at least."""
 LONGEST_CALL = 10.0
 CALL_SHARE = 0.25
 """Timeout of a call as a share of the ttl, so that several tries fit into a lease."""
@@ -28,6 +33,11 @@ _chance = SystemRandom()
 def beat_delay(interval: float, ttl: float) -> float:
     """Seconds until the next beat: the interval ±10 %, and never so long that the lease could not be kept."""
     return min(max(interval, 0.05), ttl / 2) * _chance.uniform(1 - BEAT_JITTER, 1 + BEAT_JITTER)
+
+
+def longest_wait(ttl: float | None) -> float:
+    """Seconds that rota may hold a heartbeat: so that one that gets lost, and the next one, still fit into a lease."""
+    return 0.0 if ttl is None else min(LONGEST_WAIT, WAIT_SHARE * ttl) * _chance.uniform(1 - BEAT_JITTER, 1)
 
 
 def call_timeout(ttl: float | None) -> float:

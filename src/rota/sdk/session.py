@@ -79,7 +79,8 @@ class Session:
         sent_at = now()
         # `ended` goes with every idle beat, be it null: see HeartbeatRequest.
         left_out = {"ended"} if request.working else {"working"}
-        content = await self._post("/bot/heartbeat", request.model_dump_json(exclude=left_out), self.token)
+        body = request.model_dump_json(exclude=left_out)
+        content = await self._post("/bot/heartbeat", body, self.token, held=request.wait)
         reply = _read(HeartbeatReply, content)
         self.ttl = reply.ttl
         return reply, sent_at
@@ -93,10 +94,10 @@ class Session:
         await self._post("/bot/leave", request.model_dump_json(), self.token)
         self.token = None
 
-    async def _post(self, path: str, body: str | bytes, secret: str | None) -> bytes:
+    async def _post(self, path: str, body: str | bytes, secret: str | None, *, held: float = 0) -> bytes:
         url = self._url + path
         try:
-            async with asyncio.timeout(call_timeout(self.ttl)):
+            async with asyncio.timeout(held + call_timeout(self.ttl)):
                 response = await self._client.post(url, content=body, headers={"Authorization": f"Bearer {secret}"})
         except TimeoutError:
             raise _unavailable(f"{url} did not answer in time") from None

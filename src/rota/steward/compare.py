@@ -191,19 +191,13 @@ def _bindings(views: Iterable[ProfileView]) -> list[Binding]:
 
 async def _is_recorded(ledger: Ledger, live: Live, fleet: str) -> bool:
     """Whether everything that has happened until now gets into history soon."""
-    wanted = _place(await events.newest(live, fleet))
+    wanted = events.place(await events.newest(live, fleet))
     deadline = asyncio.get_running_loop().time() + RECORDED_WITHIN
     while True:
         async with ledger.begin() as tx:
             known = await fleets.get(tx, fleet)
-        if _place(known.recorded_to or "0") >= wanted:
+        if events.place(known.recorded_to or "0") >= wanted:
             return True
         if asyncio.get_running_loop().time() > deadline:
             return False
         await asyncio.sleep(POLL)
-
-
-def _place(id_: str) -> tuple[int, int]:
-    """A stream's id as what it is ordered by."""
-    ms, _, number = id_.partition("-")
-    return int(ms), int(number or 0)

@@ -17,6 +17,7 @@ from rota.processes import stop_event
 from rota.settings import Settings, load_settings
 from rota.web.app import App, create_app
 from rota.web.stream import end_streams
+from rota.web.waiting import end_waits
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than a usual interval, so that bots keep theirs."""
@@ -58,6 +59,7 @@ async def main(app: ASGIApp, settings: Settings, listener: socket.socket) -> Non
     async def end() -> None:
         await stop.wait()
         end_streams()
+        end_waits()
         worker.should_exit = True
 
     ending = asyncio.create_task(end())

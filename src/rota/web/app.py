@@ -44,6 +44,7 @@ from rota.web.policies import Policies
 from rota.web.problems import problem_response
 from rota.web.state import State, current
 from rota.web.tokens import Leases
+from rota.web.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -109,11 +110,13 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     live = Live(redis_url, timeout=settings.store_timeout)
     ledger = Ledger(database_url, timeout=settings.store_timeout)
     beats, policies = Beats(live), Policies(ledger, live)
+    waiting = Waiting(live, beats)
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
-        yield State(settings, live, ledger, signing, beats, policies, Leases(signing))
+        yield State(settings, live, ledger, signing, beats, policies, Leases(signing), waiting)
     finally:
+        await waiting.aclose()
         await policies.aclose()
         await beats.aclose()
         await live.aclose()

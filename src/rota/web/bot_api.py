@@ -7,7 +7,6 @@ ask the ledger.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -23,14 +22,11 @@ from rota.errors import (
     MethodNotAllowedError,
     NotFoundError,
     ProblemError,
-    UnavailableError,
     UnknownBotError,
 )
 from rota.ledger import enrolment, fences, records
-from rota.ledger import profiles as ledger_profiles
 from rota.live import bots
-from rota.live.beats import Answer
-from rota.live.entries import idle_entry, idle_entry_of, working_entry
+from rota.web.heartbeats import bare, heartbeat, heartbeats, policy_of
 from rota.web.http import (
     ClientGoneError,
     Receive,
@@ -47,10 +43,8 @@ from rota.web.state import State
 from rota.web.tokens import Lease, TokenOwner, digest, make_token, read_token
 
 _AUTH = TypeAdapter(protocol.AuthRequest)
-_HEARTBEAT = TypeAdapter(protocol.HeartbeatRequest)
 _PUSH = TypeAdapter(protocol.PushRequest)
 _LEAVE = TypeAdapter(protocol.LeaveRequest)
-_IDLE = protocol.HeartbeatRequest()
 _DRAWN_INSTANCE_BYTES = 4
 
 log = structlog.get_logger(__name__)
@@ -67,6 +61,7 @@ class BotApi:
         self._state = state
         self._handlers: dict[str, Handler] = {
             "/bot/heartbeat": self._heartbeat,
+            "/bot/heartbeats": self._heartbeats,
             "/bot/push_data": self._push_data,
             "/bot/auth": self._auth,
             "/bot/leave": self._leave,
@@ -93,28 +88,10 @@ class BotApi:
     async def _heartbeat(self, scope: Scope, receive: Receive, send: Send) -> None:
         owner = _owner(scope)
         body = await read_body(receive, protocol.MAX_BEAT_BYTES)
-        said = _parse(_HEARTBEAT, body) if body else _IDLE
-        state = self._state()
-        policy = state.policies.known(owner.fleet) or await _policy(state, owner.fleet)
-        work = said.working
-        if work is None:
-            entry = _idle(owner.digest, said)
-        else:
-            entry = working_entry(
-                owner.digest,
-                work.profile,
-                work.epoch,
-                work.revision,
-                accepting=said.accepting,
-                status=said.status,
-            )
-        news = await state.beats.beat(owner.fleet, owner.bot, entry, policy.deadline_ms)
-        if news is not None:
-            await answer(send, await _told(state, owner, policy, news))
-        elif work is None:
-            await answer(send, policy.wait_reply)
-        else:
-            await answer(send, _reply("continue", policy, _bare(work.profile, work.epoch, work.revision)))
+        await answer(send, await heartbeat(self._state(), owner, body, receive))
+
+    async def _heartbeats(self, _: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, await heartbeats(self._state(), await read_body(receive, protocol.MAX_BODY_BYTES)))
 
     async def _auth(self, scope: Scope, receive: Receive, send: Send) -> None:
         secret = bearer(scope)
@@ -146,7 +123,7 @@ class BotApi:
         if restored is not None:
             # Signed anew: after a change of the signing key, who comes back is the first to have a lease under it.
             again = state.leases.sign(Lease(fleet.name, bot, restored.profile, restored.epoch))
-            assignment = f'{_bare(restored.profile, restored.epoch, restored.revision)[:-1]},"lease":"{again}"}}'
+            assignment = f'{bare(restored.profile, restored.epoch, restored.revision)[:-1]},"lease":"{again}"}}'
         policy = Policy.of(fleet.interval, fleet.ttl)
         body = f'{{"bot":"{bot}","token":"{token}",{policy.json},"assignment":{assignment}}}'
         await answer(send, body.encode())
@@ -156,7 +133,7 @@ class BotApi:
         owner = _owner(scope)
         request = _parse(_PUSH, await read_body(receive, protocol.MAX_BODY_BYTES))
         state = self._state()
-        policy = await _policy(state, owner.fleet)
+        policy = await policy_of(state, owner.fleet)
         profile, epoch = await bots.resolve(
             state.live,
             owner.fleet,
@@ -190,13 +167,6 @@ class BotApi:
         await send({"type": "http.response.body", "body": b""})
 
 
-def _idle(token_digest: bytes, said: protocol.HeartbeatRequest) -> bytes:
-    if "ended" not in said.model_fields_set:
-        return idle_entry(token_digest, accepting=said.accepting, status=said.status)
-    profile, epoch = ("-", 0) if said.ended is None else (said.ended.profile, said.ended.epoch)
-    return idle_entry_of(token_digest, accepting=said.accepting, status=said.status, profile=profile, epoch=epoch)
-
-
 def _owner(scope: Scope) -> TokenOwner:
     token = bearer(scope)
     if not token:
@@ -211,58 +181,8 @@ def _parse(adapter: TypeAdapter[Body], body: bytes) -> Body:
         raise as_problem(error, body) from None
 
 
-async def _policy(state: State, fleet: str) -> Policy:
-    try:
-        return await state.policies.of(fleet)
-    except NotFoundError:
-        raise UnknownBotError from None
-
-
 def _bot_id(request: protocol.AuthRequest, lease: Lease | None) -> str:
     """A process without an instance that comes back with its lease keeps the id that was drawn for it."""
     if request.instance is None and lease is not None and lease.bot.startswith(f"{request.hostname}/"):
         return lease.bot
     return f"{request.hostname}/{request.instance or secrets.token_hex(_DRAWN_INSTANCE_BYTES)}"
-
-
-def _bare(profile: str, epoch: int, revision: int) -> str:
-    return f'{{"profile":"{profile}","epoch":{epoch},"revision":{revision}}}'
-
-
-def _reply(instruction: str, policy: Policy, assignment: str) -> bytes:
-    return f'{{"instruction":"{instruction}",{policy.json},"assignment":{assignment}}}'.encode()
-
-
-async def _told(state: State, owner: TokenOwner, policy: Policy, news: Answer) -> bytes:
-    if news.code == "unknown":
-        raise UnknownBotError
-    if news.code in ("start", "reconfigure"):
-        return await _configured(state, owner, policy, news)
-    bound = news.profile != "-"
-    return _reply(news.code, policy, _bare(news.profile, news.epoch, news.revision) if bound else "null")
-
-
-async def _configured(state: State, owner: TokenOwner, policy: Policy, news: Answer) -> bytes:
-    """Start and reconfigure, with name, configuration and lease.
-
-    The epoch is fenced in the ledger BEFORE the bot hears of it: from then on no data of an older epoch can be
-    committed, whatever live state forgets.
-    """
-    wanted = (news.profile, news.revision)
-    async with state.ledger.begin() as tx:
-        await fences.raise_to(tx, [(news.profile, news.epoch)])
-        found = await ledger_profiles.configs(tx, [wanted])
-    if wanted not in found:
-        raise UnavailableError("The profile is being changed at the moment.", retry_after=1)
-    name, config = found[wanted]
-    assignment = json.dumps(
-        {
-            "profile": news.profile,
-            "name": name,
-            "epoch": news.epoch,
-            "revision": news.revision,
-            "config": config,
-            "lease": state.leases.sign(Lease(owner.fleet, owner.bot, news.profile, news.epoch)),
-        }
-    )
-    return _reply(news.code, policy, assignment)

@@ -32,13 +32,13 @@ class Policy:
     ttl: float
     deadline_ms: int
     json: str
-    wait_reply: bytes
+    wait_reply: str
 
     @classmethod
     def of(cls, interval: float, ttl: float) -> Policy:
         """The policy with its ready-made piece of JSON and the reply that has nothing to say."""
         json = f'"interval":{interval:g},"ttl":{ttl:g}'
-        wait = f'{{"instruction":"wait",{json},"assignment":null}}'.encode()
+        wait = f'{{"instruction":"wait",{json},"assignment":null}}'
         return cls(interval, ttl, deadline_after_ms(ttl), json, wait)
 
 

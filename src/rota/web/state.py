@@ -12,6 +12,7 @@ from rota.live.scripts import Live
 from rota.settings import Settings
 from rota.web.policies import Policies
 from rota.web.tokens import Leases
+from rota.web.waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class State:
     beats: Beats
     policies: Policies
     leases: Leases
+    waiting: Waiting
 
 
 def current(connection: HTTPConnection) -> State:

@@ -14,6 +14,7 @@ local function take_over(id, p)
     local bot = parse_bot(call('HGET', roster, p.bot))
     local was = bot.phase
     if p.want == '1' then
+      if bot.revision ~= p.revision then event('reconfigured', p.bot, id, p.epoch, 'client') end
       bot.revision = p.revision
       put_profile(id, p)
     else

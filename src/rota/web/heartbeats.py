@@ -1,0 +1,229 @@
+"""What heartbeats say and what they are answered, for one bot and for many of one host: the hot path.
+
+A beat is written down as the roster entry as it would be if nothing had changed; `live.beats` compares it together with
+the others of this moment, and only what is new is answered otherwise. Only `start` and `reconfigure` ask the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from rota.errors import NotFoundError, ProblemError, UnavailableError, UnknownBotError
+from rota.ledger import fences
+from rota.ledger import profiles as ledger_profiles
+from rota.live.beats import Answer
+from rota.live.entries import idle_entry, idle_entry_of, working_entry
+from rota.protocol import BeatFields, BeatOfMany, HeartbeatsRequest
+from rota.web.http import Receive, as_problem
+from rota.web.policies import Policy
+from rota.web.state import State
+from rota.web.tokens import Lease, TokenOwner, read_token
+
+_ONE = TypeAdapter(BeatFields)
+_MANY = TypeAdapter(HeartbeatsRequest)
+_EACH = TypeAdapter(BeatOfMany)
+_NOTHING: BeatFields = {}
+
+
+class _News(NamedTuple):
+    """What one bot of a fleet is told otherwise than that nothing is new."""
+
+    owner: TokenOwner
+    answer: Answer
+
+
+async def heartbeat(state: State, owner: TokenOwner, body: bytes, receive: Receive) -> bytes:
+    """The reply to `POST /bot/heartbeat`; with `wait` it may take so long. `receive` tells when the bot hangs up.
+
+    Raises:
+        ClientGoneError: the bot hung up while it waited.
+        InvalidRequestError: the body is not what the protocol says.
+        UnknownBotError: the token is not on the roster.
+        UnavailableError: a store is away.
+    """
+    said = _read(body) if body else _NOTHING
+    policy = state.policies.known(owner.fleet) or await policy_of(state, owner.fleet)
+    entry, seconds = _entry(owner.digest, said), said.get("wait", 0)
+    if seconds:
+        seconds, idle = min(seconds, policy.interval), said.get("working") is None and said.get("accepting", True)
+        answer = await state.waiting.beat(owner, entry, policy.deadline_ms, idle=idle, seconds=seconds, receive=receive)
+    else:
+        answer = await state.beats.beat(owner.fleet, owner.bot, entry, policy.deadline_ms)
+    if answer is None:
+        return _nothing_new(said, policy).encode()
+    news = _News(owner, answer)
+    configured = await _configured(state, owner.fleet, policy, [news])
+    return (configured.get(answer) or _told(answer, policy)).encode()
+
+
+async def heartbeats(state: State, body: bytes) -> bytes:
+    """The reply to `POST /bot/heartbeats`: one for each beat, in their order; a bot that failed has an error there.
+
+    Raises:
+        InvalidRequestError: the body as a whole is not what the protocol says.
+        UnavailableError: a store is away; all beats may be sent again.
+    """
+    beats = _read_many(body)
+    replies: list[str] = [""] * len(beats)
+    fleets: dict[str, list[tuple[int, TokenOwner, BeatOfMany]]] = {}
+    for index, beat in enumerate(beats):
+        if isinstance(beat, ProblemError):
+            replies[index] = _error(beat)
+            continue
+        try:
+            owner = read_token(beat["token"])
+        except UnknownBotError as error:
+            replies[index] = _error(error)
+        else:
+            fleets.setdefault(owner.fleet, []).append((index, owner, beat))
+    for fleet, members in fleets.items():
+        await _beat_fleet(state, fleet, members, replies)
+    return f'{{"replies":[{",".join(replies)}]}}'.encode()
+
+
+async def policy_of(state: State, fleet: str) -> Policy:
+    """The policy of a fleet that a token names.
+
+    Raises:
+        UnknownBotError: there is no such fleet.
+    """
+    try:
+        return await state.policies.of(fleet)
+    except NotFoundError:
+        raise UnknownBotError from None
+
+
+def bare(profile: str, epoch: int, revision: int) -> str:
+    """An assignment without what only `start` and `reconfigure` carry."""
+    return f'{{"profile":"{profile}","epoch":{epoch},"revision":{revision}}}'
+
+
+async def _beat_fleet(
+    state: State, fleet: str, members: Sequence[tuple[int, TokenOwner, BeatOfMany]], replies: list[str]
+) -> None:
+    try:
+        policy = await policy_of(state, fleet)
+    except UnknownBotError as error:
+        for index, _, _ in members:
+            replies[index] = _error(error)
+        return
+    flat: list[str | bytes] = []
+    for _, owner, beat in members:
+        flat.append(owner.bot)
+        flat.append(_entry(owner.digest, beat))
+    answers = await state.beats.many(fleet, flat, policy.deadline_ms)
+    news = [_News(members[at][1], answer) for at, answer in answers.items()]
+    away: ProblemError | None = None
+    configured: dict[Answer, str] = {}
+    try:
+        configured = await _configured(state, fleet, policy, news)
+    except UnavailableError as error:
+        # What was granted is said again at the next beat; the others need no ledger.
+        away = error
+    for at, (index, _, beat) in enumerate(members):
+        answer = answers.get(at)
+        if answer is None:
+            replies[index] = _nothing_new(beat, policy)
+        elif answer.code == "unknown":
+            replies[index] = _error(UnknownBotError())
+        elif answer.code in ("start", "reconfigure"):
+            replies[index] = configured.get(answer) or _error(away or _changing())
+        else:
+            replies[index] = _told(answer, policy)
+
+
+def _read(body: bytes) -> BeatFields:
+    try:
+        return _ONE.validate_json(body)
+    except ValidationError as error:
+        raise as_problem(error, body) from None
+
+
+def _read_many(body: bytes) -> Sequence[BeatOfMany | ProblemError]:
+    """The beats; one that is wrong by itself does not keep the others from theirs."""
+    try:
+        return _MANY.validate_json(body)["beats"]
+    except ValidationError as error:
+        if any(len(wrong["loc"]) < 2 for wrong in error.errors(include_url=False)):  # noqa: PLR2004 - beats, which
+            raise as_problem(error, body) from None
+    return [_read_each(beat) for beat in from_json(body)["beats"]]
+
+
+def _read_each(beat: Any) -> BeatOfMany | ProblemError:
+    try:
+        return _EACH.validate_python(beat)
+    except ValidationError as error:
+        return as_problem(error, b"")
+
+
+def _entry(digest: bytes, said: BeatFields) -> bytes:
+    work = said.get("working")
+    accepting, status = said.get("accepting", True), said.get("status", "")
+    if work is not None:
+        revision = work.get("revision", 1)
+        return working_entry(digest, work["profile"], work["epoch"], revision, accepting=accepting, status=status)
+    if "ended" not in said:
+        return idle_entry(digest, accepting=accepting, status=status)
+    ended = said["ended"]
+    profile, epoch = ("-", 0) if ended is None else (ended["profile"], ended["epoch"])
+    return idle_entry_of(digest, accepting=accepting, status=status, profile=profile, epoch=epoch)
+
+
+def _nothing_new(said: BeatFields, policy: Policy) -> str:
+    work = said.get("working")
+    if work is None:
+        return policy.wait_reply
+    assignment = bare(work["profile"], work["epoch"], work.get("revision", 1))
+    return f'{{"instruction":"continue",{policy.json},"assignment":{assignment}}}'
+
+
+def _told(answer: Answer, policy: Policy) -> str:
+    if answer.code == "unknown":
+        raise UnknownBotError
+    if answer.code in ("start", "reconfigure"):
+        raise _changing()
+    assignment = bare(answer.profile, answer.epoch, answer.revision) if answer.profile != "-" else "null"
+    return f'{{"instruction":"{answer.code}",{policy.json},"assignment":{assignment}}}'
+
+
+async def _configured(state: State, fleet: str, policy: Policy, news: Iterable[_News]) -> dict[Answer, str]:
+    """Starts and reconfigurations with name, configuration and lease.
+
+    Their epochs are fenced in the ledger BEFORE the bots hear of them: from then on no data of an older epoch can be
+    committed, whatever live state forgets.
+    """
+    handed_out = [one for one in news if one.answer.code in ("start", "reconfigure")]
+    if not handed_out:
+        return {}
+    wanted = [(one.answer.profile, one.answer.revision) for one in handed_out]
+    async with state.ledger.begin() as tx:
+        await fences.raise_to(tx, [(one.answer.profile, one.answer.epoch) for one in handed_out])
+        found = await ledger_profiles.configs(tx, wanted)
+    replies = {}
+    for (owner, answer), key in zip(handed_out, wanted, strict=True):
+        if key in found:
+            name, config = found[key]
+            assignment = {
+                "profile": answer.profile,
+                "name": name,
+                "epoch": answer.epoch,
+                "revision": answer.revision,
+                "config": config,
+                "lease": state.leases.sign(Lease(fleet, owner.bot, answer.profile, answer.epoch)),
+            }
+            text = json.dumps(assignment)
+            replies[answer] = f'{{"instruction":"{answer.code}",{policy.json},"assignment":{text}}}'
+    return replies
+
+
+def _changing() -> ProblemError:
+    return UnavailableError("The profile is being changed at the moment.", retry_after=1)
+
+
+def _error(problem: ProblemError) -> str:
+    return f'{{"error":{json.dumps({"code": problem.code, "detail": problem.detail})}}}'

@@ -1,0 +1,246 @@
+"""Heartbeats that are held until there is something new for their bots (long poll), so that an order acts at once.
+
+Each worker follows the event streams of its fleets and lets a bot beat once more when an event concerns it; what comes
+of that is its answer. When a profile waits, as many idle bots are tried as there are profiles, and more only where they
+do not get them. A hold changes nothing in live state: the bot's deadline counts from the beat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+from weakref import WeakSet
+
+import structlog
+
+from rota.errors import RotaError
+from rota.live import events
+from rota.live.beats import Answer, Beats
+from rota.live.events import Event
+from rota.live.scripts import Live
+from rota.live.snapshot import waiting_count
+from rota.web.http import ClientGoneError, Receive
+from rota.web.tokens import TokenOwner
+
+CONCERNS = frozenset(["stopping", "reconfigured", "draining", "undrained", "replaced", "killed", "died", "left"])
+"""Events after which the bot that they name is to be told something else."""
+TRIED_AT_ONCE = 64
+MOST_TRIED = 1024
+"""Idle bots that are tried for waiting profiles that no bot gets: most likely none bears their labels."""
+PAUSE = 1.0
+"""Seconds until the next try after the live store was away."""
+
+log = structlog.get_logger(__name__)
+_open: WeakSet[Waiting] = WeakSet()
+
+
+def end_waits() -> None:
+    """Answers all held heartbeats of this process, and holds none any more."""
+    for each in tuple(_open):
+        each.end()
+
+
+@dataclass(eq=False, slots=True)
+class _Held:
+    """One heartbeat that is held: what it said, and what it will be answered."""
+
+    owner: TokenOwner
+    entry: bytes
+    deadline_ms: int
+    answer: asyncio.Future[Answer | None]
+
+
+class _Fleet:
+    """The held heartbeats of one fleet, by bot; those of idle bots in the order of their coming."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, _Held] = {}
+        self.idle: dict[str, _Held] = {}
+        self.position = ""
+        """Id of the last event that was seen; empty before the first look."""
+        self.wanted = 0
+        """Profiles that have begun to wait and for which no idle bot was found yet."""
+        self.matching: asyncio.Task[None] | None = None
+
+
+class Waiting:
+    """All held heartbeats of one worker."""
+
+    def __init__(self, live: Live, beats: Beats) -> None:
+        """Nothing happens before `start`."""
+        self._live = live
+        self._beats = beats
+        self._fleets: dict[str, _Fleet] = {}
+        self._follower: asyncio.Task[None] | None = None
+        self._ended = False
+        _open.add(self)
+
+    @property
+    def number(self) -> int:
+        """How many heartbeats are held."""
+        return sum(len(fleet.held) for fleet in self._fleets.values())
+
+    async def beat(
+        self, owner: TokenOwner, entry: bytes, deadline_ms: int, *, idle: bool, seconds: float, receive: Receive
+    ) -> Answer | None:
+        """Beats, and where there is nothing new waits at most `seconds` for something; None where nothing came.
+
+        Raises:
+            ClientGoneError: the bot hung up.
+            UnavailableError: the live store is away.
+        """
+        held = _Held(owner, entry, deadline_ms, asyncio.get_running_loop().create_future())
+        fleet = self._enter(held, idle=idle)
+        try:
+            # Entered before it beats: what happens in between finds it here.
+            answer = await self._beats.beat(owner.fleet, owner.bot, entry, deadline_ms)
+            if answer is not None or self._ended:
+                return answer
+            return await _answer_or_end(held, seconds, receive)
+        finally:
+            _leave(fleet, held)
+
+    def end(self) -> None:
+        """Answers all, and holds none any more."""
+        self._ended = True
+        for fleet in self._fleets.values():
+            for held in tuple(fleet.held.values()):
+                _tell(held, None)
+
+    async def aclose(self) -> None:
+        """Ends the following of events."""
+        self.end()
+        tasks = [self._follower, *(fleet.matching for fleet in self._fleets.values())]
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+
+    def _enter(self, held: _Held, *, idle: bool) -> _Fleet:
+        fleet = self._fleets.setdefault(held.owner.fleet, _Fleet())
+        before = fleet.held.get(held.owner.bot)
+        if before is not None:
+            # A bot waits once: it has sent another heartbeat, or another process has its slot.
+            _tell(before, None)
+        fleet.held[held.owner.bot] = held
+        if idle:
+            fleet.idle[held.owner.bot] = held
+        else:
+            fleet.idle.pop(held.owner.bot, None)
+        if self._follower is None or self._follower.done():
+            self._follower = asyncio.create_task(self._follow())
+        return fleet
+
+    async def _follow(self) -> None:
+        """Follows the events while anybody waits, and a while longer."""
+        while not self._ended:
+            try:
+                await self._look()
+            except RotaError as error:
+                log.warning("events cannot be followed", error=str(error))
+                await asyncio.sleep(PAUSE)
+            except Exception:
+                log.exception("events cannot be followed")
+                await asyncio.sleep(PAUSE)
+
+    async def _look(self) -> None:
+        for name, fleet in self._fleets.items():
+            if not fleet.position:
+                fleet.position = await events.newest(self._live, name)
+                # What has happened before this look may concern whoever is held already.
+                for held in tuple(fleet.held.values()):
+                    self._beat_again(fleet, held)
+        positions = {name: fleet.position for name, fleet in self._fleets.items()}
+        found = await events.follow(self._live, positions)
+        for name, position in positions.items():
+            fleet = self._fleets[name]
+            if name in found:
+                fleet.position = found[name][-1].id
+                self._heed(name, fleet, found[name])
+            elif events.place(await events.newest(self._live, name)) < events.place(position):
+                # Live state was lost, and its new stream begins earlier.
+                fleet.position = ""
+
+    def _heed(self, name: str, fleet: _Fleet, found: Iterable[Event]) -> None:
+        for event in found:
+            if event.kind == "incarnation":
+                # A new stream: everything may be otherwise.
+                for held in tuple(fleet.held.values()):
+                    self._beat_again(fleet, held)
+            elif event.kind == "waiting":
+                fleet.wanted += 1
+            elif event.kind in CONCERNS or (event.kind == "auth" and event.reason == "replaced"):
+                held_one = fleet.held.get(event.bot or "")
+                if held_one is not None:
+                    self._beat_again(fleet, held_one)
+        if fleet.wanted and (fleet.matching is None or fleet.matching.done()):
+            fleet.matching = asyncio.create_task(self._match(name, fleet))
+
+    def _beat_again(self, fleet: _Fleet, held: _Held) -> asyncio.Future[Answer | None] | None:
+        """Lets a held bot beat once more; what is new is its answer."""
+        owner = held.owner
+        try:
+            again = self._beats.beat(owner.fleet, owner.bot, held.entry, held.deadline_ms)
+        except RotaError:
+            return None
+
+        def tell(done: asyncio.Future[Answer | None]) -> None:
+            if not done.cancelled() and done.exception() is None and done.result() is not None:
+                _tell(held, done.result())
+                _leave(fleet, held)
+
+        again.add_done_callback(tell)
+        return again
+
+    async def _match(self, name: str, fleet: _Fleet) -> None:
+        """Finds idle bots for the profiles that have begun to wait."""
+        tried: set[str] = set()
+        while fleet.wanted and len(tried) < MOST_TRIED:
+            wanted = min(fleet.wanted, TRIED_AT_ONCE)
+            batch = list(islice((held for bot, held in fleet.idle.items() if bot not in tried), wanted))
+            if not batch:
+                break
+            tried |= {held.owner.bot for held in batch}
+            started = await self._try(fleet, batch)
+            fleet.wanted = max(0, fleet.wanted - started)
+            with contextlib.suppress(RotaError):
+                if fleet.wanted and started < len(batch) and not await waiting_count(self._live, name):
+                    # Others had free bots, too.
+                    break
+        fleet.wanted = 0
+
+    async def _try(self, fleet: _Fleet, batch: Sequence[_Held]) -> int:
+        beats = [again for held in batch if (again := self._beat_again(fleet, held)) is not None]
+        answers = await asyncio.gather(*beats, return_exceptions=True)
+        return sum(isinstance(answer, Answer) and answer.code == "start" for answer in answers)
+
+
+async def _answer_or_end(held: _Held, seconds: float, receive: Receive) -> Answer | None:
+    gone = asyncio.ensure_future(receive())
+    either: set[asyncio.Future[Any]] = {held.answer, gone}
+    try:
+        await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if held.answer.done():
+            return held.answer.result()
+        if gone.done():
+            raise ClientGoneError
+        return None
+    finally:
+        gone.cancel()
+
+
+def _tell(held: _Held, answer: Answer | None) -> None:
+    if not held.answer.done():
+        held.answer.set_result(answer)
+
+
+def _leave(fleet: _Fleet, held: _Held) -> None:
+    bot = held.owner.bot
+    if fleet.held.get(bot) is held:
+        del fleet.held[bot]
+    if fleet.idle.get(bot) is held:
+        del fleet.idle[bot]

@@ -1,0 +1,180 @@
+"""Long poll: a heartbeat is held until there is something new for its bot, and orders act at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.conformance.fleet import Fleet
+from tests.conformance.site import Json, Site
+
+WAIT = 20
+
+
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(10):
+        while not await true():  # noqa: ASYNC110 - rota says it by no event
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def bots(site: Site) -> Fleet:
+    return await Fleet.of(site)
+
+
+@asynccontextmanager
+async def held(
+    bots: Fleet, *names: str, working: Json | None = None, **body: Any
+) -> AsyncIterator[list[asyncio.Task[Json]]]:
+    """Heartbeats that wait, once rota holds them all."""
+    before = bots.site.state.waiting.number
+    tasks = [asyncio.create_task(bots.beat(name, working, wait=WAIT, **body)) for name in names]
+
+    async def all_held() -> bool:
+        return bots.site.state.waiting.number == before + len(names) or any(task.done() for task in tasks)
+
+    try:
+        await until(all_held)
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def soon(task: asyncio.Task[Json]) -> Json:
+    return await asyncio.wait_for(asyncio.shield(task), 5)
+
+
+async def test_a_start_reaches_an_idle_bot_at_once(bots: Fleet) -> None:
+    await bots.auth("1")
+    async with held(bots, "1") as (waiting,):
+        profile = await bots.profile()
+        told = await soon(waiting)
+    assert (told["instruction"], told["assignment"]["profile"]) == ("start", profile)
+    assert told["assignment"]["lease"]
+
+
+async def test_a_stop_reaches_a_working_bot_at_once(bots: Fleet, site: Site) -> None:
+    working = await bots.work()
+    async with held(bots, "1", working=working) as (waiting,):
+        await site.rest.post(f"/api/v1/profiles/{working['profile']}/stop")
+        assert (await soon(waiting))["instruction"] == "stop"
+
+
+async def test_a_new_configuration_reaches_a_working_bot_at_once(bots: Fleet, site: Site) -> None:
+    working = await bots.work()
+    async with held(bots, "1", working=working) as (waiting,):
+        await site.rest.patch(f"/api/v1/profiles/{working['profile']}", json={"config": {"n": 2}})
+        told = await soon(waiting)
+    assert (told["instruction"], told["assignment"]["config"]) == ("reconfigure", {"n": 2})
+
+
+async def test_a_drain_and_a_kill_reach_a_bot_at_once(bots: Fleet, site: Site) -> None:
+    await bots.auth("1")
+    await bots.auth("2")
+    async with held(bots, "1", "2") as (first, _):
+        await site.rest.post("/api/v1/bots/farm-1/1/drain")
+        assert (await soon(first))["instruction"] == "exit"
+    request = asyncio.create_task(bots.call("2", "heartbeat", json={"wait": WAIT}))
+    await until(lambda: _number(bots, 1))
+    await site.rest.post("/api/v1/bots/farm-1/2/kill")
+    assert (await asyncio.wait_for(request, 5)).json()["code"] == "unknown_bot"
+
+
+async def test_a_start_answers_as_many_bots_as_there_are_profiles(bots: Fleet) -> None:
+    names = [str(number) for number in range(12)]
+    for name in names:
+        await bots.auth(name)
+    async with held(bots, *names) as waiting:
+        for number in range(3):
+            await bots.profile(f"p{number}")
+        await until(lambda: _done(waiting, 3))
+        await asyncio.sleep(0.3)
+        assert sum(task.done() for task in waiting) == 3
+        assert bots.site.state.waiting.number == 9
+
+
+async def test_a_profile_finds_the_one_bot_that_bears_its_labels(bots: Fleet) -> None:
+    for number in range(20):
+        await bots.auth(str(number), **({"labels": {"kind": "site"}} if number == 17 else {}))
+    async with held(bots, *map(str, range(20))) as waiting:
+        await bots.profile(labels={"kind": "site"})
+        assert (await soon(waiting[17]))["instruction"] == "start"
+        assert sum(task.done() for task in waiting) == 1
+
+
+async def test_without_news_the_answer_comes_when_the_wait_is_over(bots: Fleet) -> None:
+    await bots.auth("1")
+    began = time.monotonic()
+    told = await bots.beat("1", wait=0.3)
+    assert told["instruction"] == "wait"
+    assert 0.25 <= time.monotonic() - began < 5
+    working = await bots.work("2")
+    told = await bots.beat("2", working, wait=0.3)
+    assert (told["instruction"], told["assignment"]) == ("continue", working)
+
+
+async def test_a_wait_ends_with_the_interval(bots: Fleet, site: Site) -> None:
+    await bots.auth("1")
+    await site.rest.patch("/api/v1/fleets/default", json={"interval": 0.5, "ttl": 2})
+    await site.state.policies._refresh()
+    began = time.monotonic()
+    assert (await bots.beat("1", wait=50))["instruction"] == "wait"
+    assert time.monotonic() - began < 5
+
+
+async def test_what_is_new_already_is_answered_without_a_wait(bots: Fleet) -> None:
+    await bots.profile()
+    await bots.auth("1")
+    told = await asyncio.wait_for(bots.beat("1", wait=WAIT), 5)
+    assert told["instruction"] == "start"
+
+
+async def test_a_bot_that_beats_again_has_its_earlier_heartbeat_answered(bots: Fleet) -> None:
+    await bots.auth("1")
+    async with held(bots, "1") as (first,):
+        second = asyncio.create_task(bots.beat("1", wait=WAIT))
+        assert (await soon(first))["instruction"] == "wait"
+        assert not second.done()
+        second.cancel()
+
+
+async def test_a_process_whose_slot_is_taken_hears_of_it_at_once(bots: Fleet) -> None:
+    await bots.auth("1")
+    request = asyncio.create_task(bots.call("1", "heartbeat", json={"wait": WAIT}))
+    await until(lambda: _number(bots, 1))
+    await bots.auth("1")
+    assert (await asyncio.wait_for(request, 5)).json()["code"] == "unknown_bot"
+
+
+async def test_the_end_of_a_worker_answers_all_who_wait(bots: Fleet, site: Site) -> None:
+    working = await bots.work("1")
+    await bots.auth("2")
+    async with held(bots, "2") as (idle,), held(bots, "1", working=working) as (busy,):
+        site.state.waiting.end()
+        assert (await soon(idle))["instruction"] == "wait"
+        assert (await soon(busy))["instruction"] == "continue"
+    assert (await asyncio.wait_for(bots.beat("2", wait=WAIT), 5))["instruction"] == "wait"
+
+
+async def test_held_heartbeats_outlast_the_loss_of_live_state(bots: Fleet, site: Site) -> None:
+    await bots.auth("1")
+    request = asyncio.create_task(bots.call("1", "heartbeat", json={"wait": WAIT}))
+    await until(lambda: _number(bots, 1))
+    await site.state.live.read(("FLUSHDB",))
+    await site.build()
+    assert (await asyncio.wait_for(request, 5)).json()["code"] == "unknown_bot"
+
+
+async def _number(bots: Fleet, number: int) -> bool:
+    return bots.site.state.waiting.number == number
+
+
+async def _done(tasks: list[asyncio.Task[Json]], number: int) -> bool:
+    return sum(task.done() for task in tasks) >= number
