@@ -10,125 +10,54 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-from uuid import uuid4
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
     invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
 
-from rota.errors import NotFoundError, SlotContestedError, SupersededError, UnavailableError, UnknownBotError
+from rota.errors import NotFoundError, SupersededError, UnknownBotError
 from rota.live import bots as live_bots
 from rota.live import liveness, profiles
 from rota.live.beats import Answer
-from rota.live.liveness import Hearing
-from rota.live.scripts import Live
-from rota.protocol import Working
-from tests.live.conftest import build
-from tests.live.driver import TTL, Driver
+from tests.live.driver import TTL
 from tests.live.invariants import check, read_everything
+from tests.live.model import CLASSES, PROFILES, SERVERS, SLOTS, Model
 
-SERVERS = ("s1", "s2")
-SLOTS = [f"{server}/{instance}" for server in SERVERS for instance in "12"]
-CLASSES = ("-", "kind=site")
-PROFILES = ["prf_1", "prf_2"]
-LABELS = {"s1/1": {"kind": "site"}, "s2/1": {"kind": "site"}}
 slots = st.sampled_from(SLOTS)
 profile_ids = st.sampled_from(PROFILES)
 lost = st.sampled_from([False, False, False, True])
 
 
-NOTHING = ("-", 0)
-
-
-class Message(NamedTuple):
-    """A heartbeat as it went over the wire; the network may deliver it again, or late."""
-
-    slot: str
-    digest: bytes
-    work: Working | None
-    ended: tuple[str, int]
-
-
-@dataclass
-class Process:
-    """What one bot process knows; `lease_ends` is on the model's clock, in seconds."""
-
-    digest: bytes | None = None
-    work: Working | None = None
-    lease_ends: float = 0
-    granted: Working | None = None
-    ended: tuple[str, int] = NOTHING
-
-
-class Fleet(RuleBasedStateMachine):
-    valkey_url = ""
-
-    @initialize()
-    def begin(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.live = Live(self.valkey_url)
-        self.driver = Driver(self.live, f"m{uuid4().hex[:10]}")
-        self.processes: dict[str, Process] = {}
-        self.messages: list[Message] = []
-        self.clock = 0.0
-        self.epochs: dict[str, int] = {}
-        self.fences: dict[str, int] = {}
-        """What the ledger knows: raised before a bot is told its epoch, so also where it never hears of it."""
-        self.drained: set[str] = set()
-        self.incarnation = 1
-        self.clock_set_ms = 0
-        """By how much the store's clock was set since a web worker looked at it last."""
-        self.hearing = [self._web_worker(), self._web_worker()]
-        self.revisions: dict[str, int] = dict.fromkeys(PROFILES, 1)
-        self.wanted: dict[str, str] = {}
-        self.wishes: dict[str, dict[str, Any]] = {}
-        self.run(build(self.live, self.driver.fleet))
-        self.the_web_pulses([0, 1])
-        for slot in SLOTS:
-            self.a_process_starts(slot, lost=False)
-        for profile in PROFILES:
-            self._want(profile, "started")
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self.loop.run_until_complete(work)
-
+class Fleet(Model):
     # What bots do
 
     @rule(slot=slots, lost=lost)
     def a_process_starts(self, slot: str, lost: bool) -> None:
-        """A supervisor starts a process in this slot; one that was there is gone before."""
-        process = self.processes[slot] = Process()
-        self._auth(slot, process, None, lost=lost)
+        self.start(slot, lost=lost)
 
     @precondition(lambda self: any(process.granted for process in self.processes.values()))
     @rule(data=st.data(), lost=lost)
     def a_process_comes_back_with_its_lease(self, data: st.DataObject, lost: bool) -> None:
         slot = data.draw(st.sampled_from([s for s, p in self.processes.items() if p.granted]))
         process = self.processes[slot]
-        self._auth(slot, process, process.work, lost=lost)
+        self.auth(slot, process, process.work, lost=lost)
 
     @rule(slot=slots, accepting=st.sampled_from([True, True, True, False]), lost=lost)
     def a_bot_beats(self, slot: str, accepting: bool, lost: bool) -> None:
-        self._beat(slot, accepting=accepting, lost=lost)
+        self.beat(slot, accepting=accepting, lost=lost)
 
     @rule(times=st.sampled_from([1, 1, 2, 5]))
     def an_ordinary_minute_passes(self, times: int) -> None:
         """Everybody beats, rota hears, the steward works: what most of a fleet's life is."""
         for _ in range(times):
             for slot in SLOTS:
-                self._beat(slot, accepting=True, lost=False)
+                self.beat(slot, accepting=True, lost=False)
             self.the_web_pulses([0, 1])
             self.the_steward_works(limit=100)
             self.time_passes(seconds=30, hearing=True)
@@ -136,7 +65,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(order=st.permutations(SLOTS))
     def everybody_beats(self, order: list[str]) -> None:
         for slot in order:
-            self._beat(slot, accepting=True, lost=False)
+            self.beat(slot, accepting=True, lost=False)
             self.nobody_shares_a_profile()
 
     @rule(slot=slots)
@@ -158,7 +87,7 @@ class Fleet(RuleBasedStateMachine):
         for told in (first, second):
             if told.code == "start":
                 self.fences[told.profile] = max(told.epoch, self.fences.get(told.profile, 0))
-        self._obey(slot, process, second, sent)
+        self.obey(slot, process, second, sent)
 
     @rule(data=st.data())
     def an_old_beat_arrives(self, data: st.DataObject) -> None:
@@ -172,15 +101,15 @@ class Fleet(RuleBasedStateMachine):
         """The slot's process goes on working meanwhile, and learns of it by `unknown_bot`."""
         process = self.processes.get(slot)
         if process is not None:
-            self._auth(slot, process, None, lost=True)
+            self.auth(slot, process, None, lost=True)
 
     @precondition(lambda self: self.messages)
     @rule(profile=profile_ids, order=st.permutations(SLOTS), data=st.data())
     def a_restart_meets_an_old_beat(self, profile: str, order: list[str], data: st.DataObject) -> None:
         if self.wanted[profile] == "started":
-            self._want(profile, "stopped")
+            self.want(profile, "stopped")
             self.an_old_beat_arrives(data)
-            self._want(profile, "started")
+            self.want(profile, "started")
             self.everybody_beats(order)
 
     @rule(slot=slots, order=st.permutations(SLOTS))
@@ -193,7 +122,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(slot=slots)
     def a_bot_ends_its_work_by_itself(self, slot: str) -> None:
         if slot in self.processes:
-            self._end(self.processes[slot])
+            self.end(self.processes[slot])
 
     @rule(slot=slots, reason=st.sampled_from(["shutdown", "crash"]), lost=lost)
     def a_bot_leaves(self, slot: str, reason: str, lost: bool) -> None:
@@ -238,18 +167,18 @@ class Fleet(RuleBasedStateMachine):
     def a_client_starts(self, profile: str, labelled: bool, priority: int) -> None:
         if self.wanted.get(profile) != "deleted":
             labels = {"kind": "site"} if labelled else {}
-            self._want(profile, "started", labels=labels, priority=priority)
+            self.want(profile, "started", labels=labels, priority=priority)
 
     @rule(profile=profile_ids, want=st.sampled_from(["stopped", "stopped", "stopped", "deleted"]))
     def a_client_stops_or_deletes(self, profile: str, want: str) -> None:
         if self.wanted.get(profile) not in (None, "deleted"):
-            self._want(profile, want)
+            self.want(profile, want)
 
     @rule(profile=profile_ids)
     def a_client_reconfigures(self, profile: str) -> None:
         if self.wanted.get(profile) not in (None, "deleted"):
             self.revisions[profile] += 1
-            self._want(profile, self.wanted[profile])
+            self.want(profile, self.wanted[profile])
 
     @rule(profile=profile_ids, want=st.sampled_from(["started", "stopped", "deleted"]))
     def an_old_wish_arrives_late(self, profile: str, want: str) -> None:
@@ -295,7 +224,7 @@ class Fleet(RuleBasedStateMachine):
         self.run(self.driver.pass_time(seconds * 1000, hearing=hearing))
         for process in self.processes.values():
             if process.lease_ends <= self.clock:
-                self._end(process)
+                self.end(process)
 
     @rule(seconds=st.sampled_from([6, 31, 100, 601]))
     def an_outage_passes(self, seconds: float) -> None:
@@ -308,14 +237,11 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(order=st.permutations([0, 1]))
     def the_web_pulses(self, order: list[int]) -> None:
-        for number in order:
-            self.run(self.hearing[number].pulse(TTL))
-        # What one worker that has just started leaves to the other, that has done.
-        self.clock_set_ms = 0
+        self.pulse(order)
 
     @rule()
     def a_web_worker_is_restarted(self) -> None:
-        self.hearing[1] = self._web_worker()
+        self.hearing[1] = self.web_worker()
 
     @rule(by=st.sampled_from([3_600_000, 50_000, 1_000, -1_000, -50_000, -3_600_000]))
     def the_clock_of_the_store_is_set(self, by: int) -> None:
@@ -354,11 +280,11 @@ class Fleet(RuleBasedStateMachine):
             return
         self.clock_set_ms = 0
         self.run(self.driver.forget_everything(SERVERS, CLASSES))
-        self._come_back(early)
-        self._rebuild()
-        self._come_back(then)
+        self.come_back(early)
+        self.rebuild()
+        self.come_back(then)
         for slot in then:
-            self._beat(slot, accepting=True, lost=False)
+            self.beat(slot, accepting=True, lost=False)
             self.nobody_shares_a_profile()
         self.an_ordinary_minute_passes(minutes)
 
@@ -373,98 +299,6 @@ class Fleet(RuleBasedStateMachine):
     def nobody_shares_a_profile(self) -> None:
         busy = [p.work.profile for p in getattr(self, "processes", {}).values() if p.work]
         assert len(busy) == len(set(busy)), "two bots work on one profile"
-
-    def teardown(self) -> None:
-        if hasattr(self, "live"):
-            self.run(self.live.aclose())
-            self.loop.close()
-
-    def _auth(self, slot: str, process: Process, work: Working | None, *, lost: bool) -> None:
-        sent, digest = self.clock, os.urandom(32)
-        newcomer = live_bots.Newcomer(slot, digest, "1", LABELS.get(slot, {}), "::1")
-        try:
-            restored = self.run(live_bots.auth(self.live, self.driver.fleet, newcomer, ttl=TTL, leased=work))
-        except UnavailableError:
-            return
-        except SlotContestedError:
-            if not lost:
-                self._end(process)
-            return
-        if lost:
-            return
-        process.digest = digest
-        if restored is None:
-            self._end(process)
-        else:
-            assert work is not None
-            assert (restored.profile, restored.epoch) == (work.profile, work.epoch)
-            process.lease_ends = sent + TTL
-
-    def _beat(self, slot: str, *, accepting: bool, lost: bool) -> None:
-        process = self.processes.get(slot)
-        if process is None or process.digest is None:
-            return
-        sent = self.clock
-        self.messages = [*self.messages[-20:], Message(slot, process.digest, process.work, process.ended)]
-        told = self.run(
-            self.driver.beat(slot, process.work, accepting=accepting, digest=process.digest, ended=process.ended)
-        )
-        if told.code == "start":
-            self.fences[told.profile] = max(told.epoch, self.fences.get(told.profile, 0))
-        if not lost:
-            self._obey(slot, process, told, sent)
-
-    def _obey(self, slot: str, process: Process, told: Answer, sent: float) -> None:
-        if told.code == "unknown":
-            return
-        process.lease_ends = sent + TTL
-        if process.work is None:
-            process.ended = (told.profile, told.epoch) if told.code == "stop" else NOTHING
-        if told.code == "start":
-            assert process.work is None
-            process.work = Working(profile=told.profile, epoch=told.epoch, revision=told.revision)
-            process.granted = process.work
-            assert told.epoch >= self.epochs.get(told.profile, 0), "an epoch fell"
-            self.epochs[told.profile] = told.epoch
-        elif told.code == "reconfigure":
-            assert process.work is not None
-            process.work = process.work.model_copy(update={"revision": told.revision})
-        elif told.code in ("stop", "exit"):
-            self._end(process)
-
-    def _end(self, process: Process) -> None:
-        if process.work is not None:
-            process.ended = (process.work.profile, process.work.epoch)
-            process.work = None
-
-    def _web_worker(self) -> Hearing:
-        return Hearing(self.live, self.driver.fleet, clock=lambda: time.monotonic() + self.clock)
-
-    def _rebuild(self) -> None:
-        """As the steward's duty does it."""
-        self.incarnation += 1
-        name, known = f"incarnation {self.incarnation}", f"incarnation {self.incarnation - 1}"
-        fleet = self.driver.fleet
-        self.run(liveness.pulse(self.live, fleet, "steward", ttl=TTL, incarnation=name, known=known))
-        for profile, want in self.wanted.items():
-            changes = {"revision": self.revisions[profile], "epoch": self.fences.get(profile, 0)}
-            self.run(self.driver.want(profile, want, **changes, **self.wishes[profile]))
-        for server in self.drained:
-            self.run(live_bots.drain(self.live, fleet, server, draining=True))
-        self.run(liveness.pulse(self.live, fleet, "built", ttl=TTL, incarnation=name))
-        self.the_web_pulses([0, 1])
-
-    def _come_back(self, order: list[str]) -> None:
-        for slot in order:
-            process = self.processes.get(slot)
-            if process is not None:
-                self._auth(slot, process, process.work, lost=False)
-
-    def _want(self, profile: str, want: str, **changes: Any) -> None:
-        self.wishes[profile] = changes
-        self.wanted[profile] = want
-        applied = self.run(self.driver.want(profile, want, revision=self.revisions[profile], **changes))
-        assert applied == 1
 
 
 def test_no_order_of_moves_breaks_an_invariant(valkey_url: str) -> None:

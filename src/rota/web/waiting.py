@@ -31,6 +31,7 @@ CONCERNS = frozenset(["stopping", "reconfigured", "draining", "undrained", "repl
 TRIED_AT_ONCE = 64
 MOST_TRIED = 1024
 """Idle bots that are tried for waiting profiles that no bot gets: most likely none bears their labels."""
+ENDS_WITHIN = 3.0
 PAUSE = 1.0
 """Seconds until the next try after the live store was away."""
 
@@ -114,11 +115,10 @@ class Waiting:
     async def aclose(self) -> None:
         """Ends the following of events."""
         self.end()
-        tasks = [self._follower, *(fleet.matching for fleet in self._fleets.values())]
-        for task in tasks:
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+        tasks = {self._follower, *(fleet.matching for fleet in self._fleets.values())} - {None}
+        if tasks:
+            # They end by themselves; a read that is cancelled would leave its connection behind.
+            await asyncio.wait([task for task in tasks if task is not None], timeout=ENDS_WITHIN)
 
     def _enter(self, held: _Held, *, idle: bool) -> _Fleet:
         fleet = self._fleets.setdefault(held.owner.fleet, _Fleet())
@@ -199,7 +199,7 @@ class Waiting:
     async def _match(self, name: str, fleet: _Fleet) -> None:
         """Finds idle bots for the profiles that have begun to wait."""
         tried: set[str] = set()
-        while fleet.wanted and len(tried) < MOST_TRIED:
+        while fleet.wanted and len(tried) < MOST_TRIED and not self._ended:
             wanted = min(fleet.wanted, TRIED_AT_ONCE)
             batch = list(islice((held for bot, held in fleet.idle.items() if bot not in tried), wanted))
             if not batch:
