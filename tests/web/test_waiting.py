@@ -143,6 +143,7 @@ async def test_a_bot_that_beats_again_has_its_earlier_heartbeat_answered(bots: F
         assert (await soon(first))["instruction"] == "wait"
         assert not second.done()
         second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
 
 
 async def test_a_process_whose_slot_is_taken_hears_of_it_at_once(bots: Fleet) -> None:
