@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from random import Random
 from typing import NamedTuple
 
 from bench.script import FLEET, LEASE_MS, Cost, Scripts, packed
 from rota.live import keys
-from rota.live.bots import details
-from rota.live.entries import idle_entry, working_entry
+from rota.live.entries import idle_entry, working_entry, write_details
 from rota.web.tokens import digest
 
 PER_SERVER = 100
 STATUS = "looking"
 VERSION = "1.4.2"
-ADDRESS = "10.0.0.1"
 BATCH = 64
 """Beats in one call."""
 MEASURED = 192_000
@@ -39,6 +37,12 @@ class Member(NamedTuple):
     digest: bytes
     profile: str
     epoch: int
+
+    @property
+    def address(self) -> str:
+        """Whence it called."""
+        host = int(self.bot.partition("/")[0].rpartition("-")[2])
+        return f"10.{host >> 16}.{host >> 8 & 255}.{host & 255}"
 
     @property
     def entry(self) -> bytes:
@@ -116,7 +120,8 @@ def beat_cost(scripts: Scripts, size: int) -> Cost:
 
 
 def _write(scripts: Scripts, members: Sequence[Member], draw: Random, *, bound: bool) -> None:
-    now, fleet = time.time() * 1000, scripts.fleet
+    joined, fleet = datetime.now(UTC), scripts.fleet
+    now = joined.timestamp() * 1000
     roster: list[str | bytes] = []
     known: list[str | bytes] = []
     due: list[str | float] = []
@@ -124,7 +129,7 @@ def _write(scripts: Scripts, members: Sequence[Member], draw: Random, *, bound: 
     servers: dict[str, list[str]] = {}
     for one in members:
         roster += (one.bot, one.entry if bound else one.idle_entry)
-        known += (one.bot, details(VERSION, {}, ADDRESS))
+        known += (one.bot, write_details(VERSION, joined, one.address, {}))
         due += (f"{now + LEASE_MS - draw.random() * 30_000:.3f}", one.bot)
         profiles += (one.profile, f"{one.bot} {one.epoch} 1 1 w 0 {now:.0f} 0 0 0 1 -")
         servers.setdefault(one.bot.partition("/")[0], []).append(one.bot)
