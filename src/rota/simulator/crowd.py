@@ -10,10 +10,9 @@ import asyncio
 from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from rota.protocol import AuthReply, HeartbeatReply, PushReply
 from rota.simulator.agenda import Agenda
@@ -239,7 +238,7 @@ class Crowd:
             return
         self._measure(call.errand, asked=now - took, took=took)
         if answer.status >= 300:  # noqa: PLR2004
-            bot.refused(call, _code(answer), now, answer.retry_after)
+            bot.refused(call, answer.code, now, answer.retry_after)
             return
         try:
             self._tell[call.errand](bot, answer, now)
@@ -370,13 +369,3 @@ class Crowd:
             if bot.phase is Phase.WORKING:
                 return bot
         return None
-
-
-def _code(answer: Answer) -> str:
-    """The stable code of a refusal; an answer that is no problem of rota's counts under its status."""
-    try:
-        problem: Any = from_json(answer.body)
-    except ValueError:
-        problem = None
-    code = problem.get("code") if isinstance(problem, dict) else None
-    return code if isinstance(code, str) else f"http_{answer.status}"
