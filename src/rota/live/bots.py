@@ -56,7 +56,7 @@ async def auth(live: Live, fleet: str, newcomer: Newcomer, *, ttl: float, leased
         UnavailableError: the store is away, or live state is being rebuilt.
         SlotContestedError: several processes fight for the slot.
     """
-    reply = await live.call(
+    reply = await live.call_together(
         "auth",
         fleet,
         newcomer.id,

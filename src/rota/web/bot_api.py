@@ -24,7 +24,7 @@ from rota.errors import (
     ProblemError,
     UnknownBotError,
 )
-from rota.ledger import enrolment, fences, records
+from rota.ledger import fences, records
 from rota.live import bots
 from rota.web.heartbeats import bare, heartbeat, heartbeats, policy_of
 from rota.web.http import (
@@ -99,8 +99,7 @@ class BotApi:
         if not secret:
             raise InvalidKeyError("Send the enrolment key as `Authorization: Bearer …`.")
         state = self._state()
-        async with state.ledger.begin() as tx:
-            admission = await enrolment.admit(tx, secret, request.hostname)
+        admission = await state.admissions.of(secret, request.hostname)
         fleet = admission.fleet
         lease = state.leases.prove(fleet.name, request.working)
         bot = _bot_id(request, lease)
