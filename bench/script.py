@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,14 @@ import msgpack
 import redis
 
 from bench.processes import cpu_seconds
+from bench.row import Row, at_most
 from rota.live import keys
 from rota.live.scripts import assembled
 from rota.protocol import deadline_after_ms
 
 FLEET = "default"
+MOST_CALLS = 100_000
+"""Of which the slow log keeps how long they took."""
 LEASE_MS = deadline_after_ms(90)
 """From a beat to its deadline, as under the usual policy. Nobody dies for being measured: only a steward reaps."""
 
@@ -26,6 +30,20 @@ class Cost:
 
     us: float
     cpu_us: float
+
+
+@dataclass(frozen=True)
+class Held:
+    """For how many µs each of some calls held the store, sorted."""
+
+    durations: list[int]
+
+    def rows(self, what: str, limit_ms: float) -> Iterable[Row]:
+        """The longest call, and the middle one: on a busy machine, the longest is the one that had to wait."""
+        middle = statistics.median(self.durations) / 1000
+        longest = self.durations[-1] / 1000
+        yield Row(f"{what}: a call of {len(self.durations):,}, the middle one", middle, "ms", at_most(limit_ms))
+        yield Row(f"{what}: the longest", longest, "ms", at_most(limit_ms))
 
 
 class Scripts:
@@ -64,8 +82,12 @@ class Scripts:
         self.hear()
 
     def hear(self) -> None:
-        """A web worker's pulse, without which nobody is given work and nobody dies."""
+        """A web worker's pulse, without which nobody is given work and nobody dies.
+
+        What happened between two measurements is no outage after which everybody would have to be waited for.
+        """
         self.call("pulse", "web", LEASE_MS, "", "", 0, 0)
+        self.redis.hset(keys.pulse(self.fleet), mapping={"deaf": 0, "quiet": 0})
 
     def cost(self, work: Callable[[], Any]) -> Cost:
         """What the work costs the store."""
@@ -76,18 +98,18 @@ class Scripts:
         spent = self.redis.info("commandstats").get("cmdstat_evalsha", {"usec": 0})["usec"]
         return Cost(float(spent), used * 1e6)
 
-    def longest_us(self, work: Callable[[], Any]) -> float:
-        """The longest that one script call held the store meanwhile, as its slow log has it."""
+    def held_us(self, work: Callable[[], Any]) -> Held:
+        """How long each script call held the store meanwhile, as its slow log has it."""
         self.redis.config_set("slowlog-log-slower-than", 0)
-        self.redis.config_set("slowlog-max-len", 100_000)
+        self.redis.config_set("slowlog-max-len", MOST_CALLS)
         self.redis.slowlog_reset()
         try:
             work()
-            found = self.redis.slowlog_get(100_000)
+            found = self.redis.slowlog_get(MOST_CALLS)
         finally:
             self.redis.config_set("slowlog-log-slower-than", 10_000)
             self.redis.slowlog_reset()
-        return float(max(entry["duration"] for entry in found if entry["command"].startswith(b"EVALSHA")))
+        return Held(sorted(entry["duration"] for entry in found if entry["command"].startswith(b"EVALSHA")))
 
 
 def packed(flat: Sequence[str | bytes]) -> bytes:
