@@ -120,9 +120,12 @@ async def _register(redis_url: str, number: int) -> list[Working]:
     try:
         await pulse(live, FLEET, "steward", ttl=TTL, incarnation="bench")
         await pulse(live, FLEET, "built", ttl=TTL, incarnation="bench")
-        await pulse(live, FLEET, "web", ttl=TTL)
-        gatherer = Beats(live)
-        crowd = [await _working(live, gatherer, index) for index in range(number)]
+        gatherer, crowd = Beats(live), []
+        for index in range(number):
+            if index % 100 == 0:
+                # Nothing is given away while nobody seems to hear.
+                await pulse(live, FLEET, "web", ttl=TTL)
+            crowd.append(await _working(live, gatherer, index))
         await gatherer.aclose()
         return crowd
     finally:
