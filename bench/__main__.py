@@ -1,54 +1,85 @@
-"""`make bench`: measures, and prints a table, or JSON with `--json`."""
+"""`make bench`: measures, and prints one table of all figures beside their targets, or JSON with `--json`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.heartbeat import measure
+from bench.parts import PARTS
+from bench.row import Row
+from bench.run import Options, Run
 
-COLUMNS = {
-    "what": "what",
-    "cpu_us": "worker CPU, µs",
-    "ratio": "× empty",
-    "per_second": "a second",
-    "per_core_second": "a core second",
-    "p50_ms": "p50, ms",
-    "p99_ms": "p99, ms",
-    "store_us": "store, µs",
-}
+BIG = 1000
+WIDTH = 140
 
 
 def bench(
+    parts: Annotated[
+        list[str] | None, typer.Argument(help=f"What to measure: {', '.join(PARTS)}; all if none.")
+    ] = None,
     *,
-    bots: Annotated[int, typer.Option(min=64, help="Registered bots, all at work.")] = 10_000,
+    bots: Annotated[int, typer.Option(min=64, help="Registered bots, where a part does not say otherwise.")] = 10_000,
     seconds: Annotated[float, typer.Option(min=0.5, help="Length of one measurement.")] = 5.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the median counts.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of what is compared; the median counts.")] = 3,
+    sizes: Annotated[str, typer.Option(help="Sizes of fleets whose cost is compared.")] = "600,10000,100000,1000000",
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
-    """Measure the heartbeat against an empty request through the same server, alternating, in one run."""
+    """Measure rota on stores of its own; progress goes to stderr."""
+    chosen = parts or list(PARTS)
+    if unknown := set(chosen) - set(PARTS):
+        raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+    options = Options(bots, seconds, rounds, _sizes(sizes))
     console = Console(stderr=True)
+    rows: dict[str, list[Row]] = {}
     with console.status("starting") as status:
-        rows = measure(bots, seconds, rounds, status.update)
+
+        def report(text: str) -> None:
+            # Without a terminal nothing moves: a line each tells that something goes on.
+            status.update(text) if console.is_terminal else console.print(text, highlight=False)
+
+        run = Run(options, report)
+        for name in chosen:
+            report(name)
+            rows[name] = list(PARTS[name](run))
     if as_json:
-        typer.echo(json.dumps({"bots": bots, "rows": rows}, ensure_ascii=False))
-        return
-    table = Table(title=f"{bots} registered bots, 64 connections", box=None)
-    for column, title in COLUMNS.items():
-        table.add_column(title, justify="left" if column == "what" else "right")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in COLUMNS))
-    Console().print(table)
+        found = [{"part": name, **row.as_json()} for name, of_part in rows.items() for row in of_part]
+        typer.echo(json.dumps({"bots": bots, "seconds": seconds, "rounds": rounds, "rows": found}, ensure_ascii=False))
+    else:
+        console = Console()
+        # Elsewhere than on a terminal nothing has to fit anywhere.
+        console.print(_table(rows), width=None if console.is_terminal else WIDTH)
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"  # noqa: PLR2004
-    return "" if value is None else str(value)
+def _sizes(text: str) -> Sequence[int]:
+    try:
+        return [int(part.replace("_", "")) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter("whole numbers with commas between", param_hint="--sizes") from None
+
+
+def _table(rows: dict[str, list[Row]]) -> Table:
+    table = Table(box=None)
+    table.add_column("part")
+    table.add_column("what", overflow="fold")
+    for title in ("measured", "", "× empty", "× script", "target", ""):
+        table.add_column(title, justify="left" if not title else "right", no_wrap=True)
+    for part, found in rows.items():
+        for at, row in enumerate(found):
+            verdict = {True: "[green]held[/]", False: "[red]missed[/]", None: ""}[row.holds]
+            figures = (_cell(row.value), row.unit, _cell(row.x_empty), _cell(row.x_script))
+            table.add_row("" if at else part, row.what, *figures, str(row.target or ""), verdict)
+    return table
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= BIG else f"{value:.3g}"
 
 
 if __name__ == "__main__":

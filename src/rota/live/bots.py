@@ -49,6 +49,12 @@ class Newcomer:
     address: str
 
 
+def details(version: str, labels: Mapping[str, str], address: str) -> str:
+    """What live state keeps of a bot for people, as JSON."""
+    joined = datetime.now(UTC).isoformat(timespec="seconds")
+    return json.dumps({"version": version, "labels": dict(labels), "joined": joined, "address": address})
+
+
 async def auth(live: Live, fleet: str, newcomer: Newcomer, *, ttl: float, leased: Working | None) -> Restored | None:
     """Enters the bot into the roster; `leased` is the work that it proved by a genuine lease.
 
@@ -56,20 +62,12 @@ async def auth(live: Live, fleet: str, newcomer: Newcomer, *, ttl: float, leased
         UnavailableError: the store is away, or live state is being rebuilt.
         SlotContestedError: several processes fight for the slot.
     """
-    details = json.dumps(
-        {
-            "version": newcomer.version,
-            "labels": dict(newcomer.labels),
-            "joined": datetime.now(UTC).isoformat(timespec="seconds"),
-            "address": newcomer.address,
-        }
-    )
     reply = await live.call(
         "auth",
         fleet,
         newcomer.id,
         newcomer.digest,
-        details,
+        details(newcomer.version, newcomer.labels, newcomer.address),
         deadline_after_ms(ttl),
         leased.profile if leased else "",
         leased.epoch if leased else "",

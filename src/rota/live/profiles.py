@@ -39,20 +39,18 @@ async def want(live: Live, fleet: str, wants: Sequence[Want], *, anew: bool = Fa
     """
     applied = 0
     for start in range(0, len(wants), STEP):
-        flat: list[str | int] = []
-        for wish in wants[start : start + STEP]:
-            class_ = class_of(wish.labels)
-            flat += [
-                wish.profile,
-                wish.version,
-                WANTS[wish.want],
-                wish.revision,
-                wish.priority,
-                class_,
-                wish.epoch,
-            ]
-        applied += int(await live.call("want", fleet, msgpack.packb(flat), int(anew)))
+        applied += int(await live.call("want", fleet, packed(wants[start : start + STEP]), int(anew)))
     return applied
+
+
+def packed(wants: Sequence[Want]) -> bytes:
+    """Wishes as `want.lua` takes them."""
+    flat: list[str | int] = []
+    for wish in wants:
+        class_ = class_of(wish.labels)
+        flat += [wish.profile, wish.version, WANTS[wish.want], wish.revision, wish.priority, class_, wish.epoch]
+    found: bytes = msgpack.packb(flat)
+    return found
 
 
 async def release(live: Live, fleet: str, profile: str) -> None:
