@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
@@ -22,7 +21,8 @@ from rota.errors import (
     NotFoundError,
     ProblemError,
 )
-from rota.ledger import enrolment, fences, records
+from rota.ledger import enrolment, fences, pushes
+from rota.ledger.pushes import Batch, Row
 from rota.live import bots
 from rota.web.heartbeats import bare, heartbeat, heartbeats, policy_of
 from rota.web.http import (
@@ -37,6 +37,7 @@ from rota.web.http import (
     read_body,
 )
 from rota.web.policies import Policy
+from rota.web.push import storable
 from rota.web.state import State
 from rota.web.tokens import Lease, TokenOwner, digest, make_token, read_token
 
@@ -127,7 +128,6 @@ class BotApi:
         await answer(send, body.encode())
 
     async def _push_data(self, scope: Scope, receive: Receive, send: Send) -> None:
-        arrived = datetime.now(UTC)
         owner = _owner(scope)
         request = _parse(_PUSH, await read_body(receive, protocol.MAX_BODY_BYTES))
         state = self._state()
@@ -141,16 +141,11 @@ class BotApi:
             profile=request.profile,
             epoch=request.epoch,
         )
+        rows = [Row(item.kind, item.at, storable(at, item.data)) for at, item in enumerate(request.records)]
         async with state.ledger.begin() as tx:
-            pushed = await records.push(
-                tx,
-                profile=profile,
-                epoch=epoch,
-                batch=request.batch,
-                bot=owner.bot,
-                received_at=arrived,
-                records=[(record.kind, record.at or arrived, record.data) for record in request.records],
-            )
+            (pushed,) = await pushes.take(tx, [Batch(profile, epoch, request.batch, owner.bot, rows)])
+        if isinstance(pushed, ProblemError):
+            raise pushed
         duplicate = "true" if pushed.duplicate else "false"
         await answer(send, f'{{"accepted":{pushed.accepted},"duplicate":{duplicate}}}'.encode())
 
