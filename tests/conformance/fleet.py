@@ -28,7 +28,7 @@ class Fleet:
 
     async def auth(self, bot: str, **body: Any) -> Json:
         """What /bot/auth answers; the token is kept."""
-        answer = await self.site.anybody.post(
+        answer = await self.site.wire.post(
             "/bot/auth",
             json={"hostname": SERVER, "instance": bot, **body},
             headers={"authorization": f"Bearer {self.key}"},
@@ -41,7 +41,7 @@ class Fleet:
     async def call(self, bot: str, verb: str, **request: Any) -> Response:
         """Any call with the bot's token; `request` is as for `AsyncClient.post`."""
         headers = {"authorization": f"Bearer {self.tokens[bot]}", **request.pop("headers", {})}
-        return await self.site.anybody.post(f"/bot/{verb}", headers=headers, **request)
+        return await self.site.wire.post(f"/bot/{verb}", headers=headers, **request)
 
     async def beat(self, bot: str, working: Json | None = None, **body: Any) -> Json:
         """What the bot is told."""

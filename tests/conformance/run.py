@@ -84,7 +84,7 @@ class Run:
             content = json.dumps(self._known.filled(step.body)).encode()
         secret = self._secret(step)
         headers = {"authorization": f"Bearer {secret}"} if secret is not None else {}
-        answer = await self._site.anybody.request(step.method, step.call, content=content, headers=headers)
+        answer = await self._site.wire.request(step.method, step.call, content=content, headers=headers)
         if answer.status_code != step.expect.status:
             raise MismatchError(f"status {step.expect.status} is expected, not {answer.status_code}: {answer.text}")
         self._match_headers(step, dict(answer.headers))
@@ -142,7 +142,7 @@ class Run:
             self._monkeypatch.setattr(beats, "MOST_WAITING", 0)
         else:
             error = RateLimitedError(retry_after=3) if step.fault == "refuse_by_rate" else RuntimeError("made up")
-            self._monkeypatch.setattr(self._site.state.beats, "beat", _Raiser(error))
+            self._monkeypatch.setattr(self._site.state.beats, "add", _Raiser(error))
 
 
 class _Raiser:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from httpx2 import ASGITransport, AsyncClient
+from httpx2 import ASGITransport, AsyncClient, Limits
 from sqlalchemy import text
 from starlette.datastructures import State as AppState
+from uvicorn.server import ServerState
 
 from rota.ledger import accounts, fleets, tables
 from rota.ledger import keys as ledger_keys
@@ -20,7 +22,9 @@ from rota.settings import Settings
 from rota.steward.apply import apply
 from rota.steward.rebuild import rebuild
 from rota.steward.record import record
+from rota.web.__main__ import server
 from rota.web.app import App, create_app, open_state
+from rota.web.connection import Connection
 from rota.web.state import State
 
 Json = dict[str, Any]
@@ -28,12 +32,13 @@ Json = dict[str, Any]
 
 @dataclass
 class Site:
-    """`rest` carries an operator's key, `anybody` carries none."""
+    """`rest` carries an operator's key, `anybody` carries none, and `wire` speaks over real connections as bots do."""
 
     app: App
     state: State
     rest: AsyncClient
     anybody: AsyncClient
+    wire: AsyncClient
 
     async def build(self, fleet: str = "default") -> None:
         """What the steward does first, builds live state from the ledger; and then a pulse of the web."""
@@ -99,9 +104,33 @@ async def open_site(redis_url: str, database_url: str) -> AsyncIterator[Site]:
             _, secret = await ledger_keys.create_api_key(tx, role="operator")
         rest = await stack.enter_async_context(speaker(app, secret))
         anybody = await stack.enter_async_context(speaker(app))
-        site = Site(app, state, rest, anybody)
+        wire = await stack.enter_async_context(connected(app, state))
+        site = Site(app, state, rest, anybody, wire)
         await site.build()
         yield site
+
+
+@asynccontextmanager
+async def connected(app: App, state: State) -> AsyncIterator[AsyncClient]:
+    """HTTP over connections to a port, which are served as a web worker serves them."""
+    config = server(app, Settings()).config
+    config.load()
+    serving, loop = ServerState(), asyncio.get_running_loop()
+    serving.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
+    listener = await loop.create_server(
+        lambda: Connection(config, serving, {"rota": state}, loop), "127.0.0.1", 0, backlog=1024
+    )
+    host, port = listener.sockets[0].getsockname()
+    try:
+        limits = Limits(max_connections=None, max_keepalive_connections=None)
+        async with AsyncClient(base_url=f"http://{host}:{port}", limits=limits, timeout=60) as client:
+            yield client
+    finally:
+        listener.close()
+        for connection in tuple(serving.connections):
+            connection.transport.close()
+        async with asyncio.timeout(5):
+            await listener.wait_closed()
 
 
 def speaker(app: App, secret: str | None = None) -> AsyncClient:

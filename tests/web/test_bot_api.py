@@ -164,7 +164,8 @@ async def test_a_body_that_never_ends_is_not_read_to_its_end(bots: Fleet) -> Non
             sent += 1000
             yield b" " * 1000
 
-    problem(await bots.call("1", "heartbeat", content=endless()), 413, "body_too_large")
+    headers = {"authorization": f"Bearer {bots.tokens['1']}"}
+    problem(await bots.site.anybody.post("/bot/heartbeat", content=endless(), headers=headers), 413, "body_too_large")
     assert sent < 20_000
 
 

@@ -12,7 +12,7 @@ import pytest
 from rota.embedded import EmbeddedValkey
 from tests.conformance.matching import Known, MismatchError
 from tests.conformance.run import Run
-from tests.conformance.site import Site
+from tests.conformance.site import Site, speaker
 from tests.conformance.vector import FOLDER, Call, Then, vectors
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
@@ -28,6 +28,15 @@ NOT_PROVEN = {"word"}
 @pytest.mark.parametrize("name", [name for name in VECTORS if name not in FRAGILE])
 async def test_the_vector_holds(name: str, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await Run(site, monkeypatch).run(VECTORS[name])
+
+
+@pytest.mark.parametrize("name", [name for name in VECTORS if VECTORS[name].section == "POST /bot/heartbeat"])
+async def test_the_vector_holds_for_heartbeats_that_are_not_plain(
+    name: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with speaker(site.app) as through_asgi:
+        monkeypatch.setattr(site, "wire", through_asgi)
+        await Run(site, monkeypatch).run(VECTORS[name])
 
 
 @pytest.mark.parametrize("name", FRAGILE)

@@ -25,6 +25,8 @@ class Account:
     id: str
     name: str
     created_at: datetime
+    keep_days: int | None
+    keep_records: int | None
 
 
 async def create(tx: Transaction, name: str) -> Account:

@@ -24,7 +24,8 @@ class Admission:
 # A pattern's `*` becomes LIKE's `%`; what LIKE would take for a wildcard is escaped. An exact hostname comes first,
 # then the longest pattern.
 _ADMIT = text(r"""
-    SELECT f.name, f.interval, f.ttl, f.incarnation, f.recorded_to, f.created_at, s.id, s.labels
+    SELECT f.name, f.interval, f.ttl, f.incarnation, f.recorded_to, f.created_at, f.keep_days, f.keep_records,
+           s.id, s.labels
     FROM enrolment_keys k
     JOIN fleets f ON f.name = k.fleet
     LEFT JOIN LATERAL (

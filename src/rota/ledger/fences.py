@@ -1,18 +1,26 @@
 """Fences: the highest epoch of each profile that was handed out, kept where data is committed.
 
-Invariant: once `raise_to(P, e)` is committed, no batch of P under an epoch below e can be committed. `records.push`
-holds a shared lock on the fence row from its check to its commit, and raising needs the row alone.
+Invariant: once `raise_to(P, e)` is committed, no batch of P under an epoch below e can be committed. Whoever pushes
+holds the fence's row (`hold`) from the check to the commit, and raising needs it alone. One holder at a time also makes
+the ids of a profile's records rise in the order of the commits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import func
+from sqlalchemy import func, text
 from sqlalchemy.dialects.postgresql import insert
 
 from rota.ledger.connection import Transaction
 from rota.ledger.tables import fences
+
+# In the order in which Python sorts, whatever the database's own is: two callers must not wait for each other.
+_HOLD = text(
+    "SELECT profile_id, epoch, taken_from, taken_to FROM fences WHERE profile_id = ANY(CAST(:profiles AS text[])) "
+    'ORDER BY profile_id COLLATE "C" FOR NO KEY UPDATE'
+)
 
 
 async def raise_to(tx: Transaction, pairs: Sequence[tuple[str, int]]) -> None:
@@ -24,7 +32,30 @@ async def raise_to(tx: Transaction, pairs: Sequence[tuple[str, int]]) -> None:
     await tx.execute(
         statement.on_conflict_do_update(
             index_elements=[fences.c.profile_id],
-            set_={"epoch": higher},
+            # Batches of the old epoch are refused from now on; what was taken of the new one is not known to be pruned.
+            set_={"epoch": higher, "taken_from": None, "taken_to": None},
             where=fences.c.epoch < statement.excluded.epoch,
         )
     )
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What is known of a profile's newest epoch: its number, and the batches of it that `batches` forgot."""
+
+    epoch: int
+    taken_from: int | None
+    taken_to: int | None
+
+    def has_taken(self, batch: int) -> bool:
+        """Whether the batch is one of those that were taken and forgotten."""
+        return self.taken_from is not None and self.taken_to is not None and self.taken_from <= batch <= self.taken_to
+
+
+async def hold(tx: Transaction, profiles: Iterable[str]) -> dict[str, Fence]:
+    """The fences of these profiles, which nobody else raises or holds until the transaction ends.
+
+    A profile that was never handed out is missing in the answer.
+    """
+    rows = await tx.execute(_HOLD, {"profiles": sorted(set(profiles))})
+    return {row.profile_id: Fence(row.epoch, row.taken_from, row.taken_to) for row in rows}

@@ -27,6 +27,8 @@ class Fleet:
     incarnation: str | None
     recorded_to: str | None
     created_at: datetime
+    keep_days: int | None
+    keep_records: int | None
 
 
 async def get(tx: Transaction, name: str) -> Fleet:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
@@ -40,12 +41,20 @@ def _moment(name: str, comment: str, *, nullable: bool = False, now: bool = Fals
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default, comment=comment)
 
 
+def _limits(whose: str) -> tuple[Column[object], Column[object]]:
+    """How long records are kept; NULL keeps them for ever."""
+    days: Column[object] = Column("keep_days", Integer, comment=f"days that records of {whose} are kept")
+    number: Column[object] = Column("keep_records", BigInteger, comment=f"newest records of each of {whose} are kept")
+    return days, number
+
+
 accounts = Table(
     "accounts",
     metadata,
     Column("id", Text, primary_key=True, comment="`acc_…`"),
     Column("name", Text, nullable=False, unique=True, comment="for people"),
     _moment("created_at", "when it was made", now=True),
+    *_limits("its profiles, before what their fleet says"),
     comment="Whoever owns profiles: one per client.",
 )
 
@@ -58,6 +67,7 @@ fleets = Table(
     Column("incarnation", Text, comment="the live state that every wish was applied to"),
     Column("recorded_to", Text, comment="id of the last event that `events` holds"),
     _moment("created_at", "when it was made", now=True),
+    *_limits("its profiles"),
     comment="Bots, servers and profiles that share one queue and one policy.",
 )
 
@@ -147,6 +157,15 @@ fences = Table(
     metadata,
     Column("profile_id", Text, primary_key=True, comment="of which profile"),
     Column("epoch", BigInteger, nullable=False, comment="highest epoch handed out; older data is refused"),
+    Column("taken_from", BigInteger, comment="batches of this epoch from this number on …"),
+    Column("taken_to", BigInteger, comment="… to this one were taken, and are in `batches` no more"),
+    Column(
+        "forgotten_records",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="how many records the batches held that are in `batches` no more",
+    ),
     comment="The fencing token of each profile, apart from it so that locks do not meet those of clients' changes.",
 )
 
@@ -199,18 +218,26 @@ batches = Table(
 records = Table(
     "records",
     metadata,
-    Column("id", BigInteger, Identity(), primary_key=True, comment="order of arrival"),
+    Column(
+        "id",
+        BigInteger,
+        # From the sequence `records_id_seq`: before PostgreSQL 17 partitions have no identity columns.
+        autoincrement=True,
+        comment="order of arrival; for one profile that of the commits",
+    ),
     Column("profile_id", Text, nullable=False, comment="of which profile"),
     Column("epoch", BigInteger, nullable=False, comment="under which epoch"),
     Column("batch", BigInteger, nullable=False, comment="in which batch"),
     Column("position", Integer, nullable=False, comment="where in the batch, from 0"),
     Column("bot", Text, nullable=False, comment="who pushed it"),
     Column("kind", Text, nullable=False, comment="the bot's word for what it is"),
-    _moment("at", "when it happened, as the bot says"),
-    _moment("received_at", "when it arrived"),
+    _moment("at", "when it happened, as the bot says", now=True),
+    _moment("received_at", "when it was committed, by the database's clock", now=True),
     Column("data", JSONB, comment="the record itself"),
+    PrimaryKeyConstraint("received_at", "id"),
     Index(None, "profile_id", "id"),
-    comment="What bots pushed.",
+    comment="What bots pushed, in one partition a day.",
+    postgresql_partition_by="RANGE (received_at)",
 )
 
 drains = Table(

@@ -16,6 +16,7 @@ from rota.logs import configure_logging
 from rota.processes import stop_event
 from rota.settings import Settings, load_settings
 from rota.web.app import App, create_app
+from rota.web.connection import Connection
 from rota.web.stream import end_streams
 from rota.web.waiting import end_waits
 
@@ -37,7 +38,7 @@ def server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=Connection,
             ws="none",
             lifespan="on",
             access_log=False,

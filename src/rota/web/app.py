@@ -71,10 +71,11 @@ def create_app(settings: Settings, redis_url: str, database_url: str) -> App:
     """The whole application; the stores are opened when its lifespan begins."""
 
     @asynccontextmanager
-    async def lifespan(fastapi: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(fastapi: FastAPI) -> AsyncIterator[dict[str, State]]:
         async with open_state(settings, redis_url, database_url) as state:
             fastapi.state.rota = state
-            yield
+            # The server hands it to each connection.
+            yield {"rota": state}
 
     fastapi = FastAPI(
         title="rota",

@@ -6,23 +6,26 @@ the others of this moment, and only what is new is answered otherwise. Only `sta
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from rota.errors import NotFoundError, ProblemError, UnavailableError, UnknownBotError
+from rota.errors import NotFoundError, ProblemError, RotaError, UnavailableError, UnknownBotError
 from rota.ledger import fences
 from rota.ledger import profiles as ledger_profiles
-from rota.live.beats import Answer
+from rota.live.beats import Answer, Tell, settle
 from rota.live.entries import idle_entry, idle_entry_of, working_entry
 from rota.protocol import BeatFields, BeatOfMany, HeartbeatsRequest
-from rota.web.http import Receive, as_problem
+from rota.web.http import ClientGoneError, Receive, as_problem
 from rota.web.policies import Policy
 from rota.web.state import State
 from rota.web.tokens import Lease, TokenOwner, read_token
+from rota.web.waiting import Held
 
 _ONE = TypeAdapter(BeatFields)
 _MANY = TypeAdapter(HeartbeatsRequest)
@@ -37,6 +40,55 @@ class _News(NamedTuple):
     answer: Answer
 
 
+def read_beat(body: bytes) -> BeatFields:
+    """What one heartbeat says.
+
+    Raises:
+        InvalidRequestError: the body is not what the protocol says.
+    """
+    if not body:
+        return _NOTHING
+    try:
+        return _ONE.validate_json(body)
+    except ValidationError as error:
+        raise as_problem(error, body) from None
+
+
+def begin(state: State, owner: TokenOwner, said: BeatFields, policy: Policy, tell: Tell) -> Held | None:
+    """Lets the heartbeat go; `tell` is called with what is new. One that waits is to be forgotten if its bot hangs up.
+
+    Raises:
+        UnavailableError: too many wait for their turn.
+    """
+    entry, seconds = _entry(owner.digest, said), said.get("wait", 0)
+    if not seconds:
+        state.beats.add(owner.fleet, owner.bot, entry, policy.deadline_ms, tell)
+        return None
+    idle = said.get("working") is None and said.get("accepting", True)
+    return state.waiting.beat(owner, entry, policy.deadline_ms, tell, idle=idle, seconds=min(seconds, policy.interval))
+
+
+def nothing_new(said: BeatFields, policy: Policy) -> str:
+    """The reply to a heartbeat to which there is nothing new to say."""
+    work = said.get("working")
+    if work is None:
+        return policy.wait_reply
+    return f'{policy.continue_reply}{work["profile"]}","epoch":{work["epoch"]},"revision":{work.get("revision", 1)}}}}}'
+
+
+async def news(state: State, owner: TokenOwner, policy: Policy, answer: Answer | RotaError) -> bytes:
+    """The reply to a heartbeat to which there is something new to say.
+
+    Raises:
+        UnknownBotError: the token is not on the roster.
+        UnavailableError: a store is away.
+    """
+    if isinstance(answer, RotaError):
+        raise answer
+    configured = await _configured(state, owner.fleet, policy, [_News(owner, answer)])
+    return (configured.get(answer) or _told(answer, policy)).encode()
+
+
 async def heartbeat(state: State, owner: TokenOwner, body: bytes, receive: Receive) -> bytes:
     """The reply to `POST /bot/heartbeat`; with `wait` it may take so long. `receive` tells when the bot hangs up.
 
@@ -46,19 +98,14 @@ async def heartbeat(state: State, owner: TokenOwner, body: bytes, receive: Recei
         UnknownBotError: the token is not on the roster.
         UnavailableError: a store is away.
     """
-    said = _read(body) if body else _NOTHING
-    policy = state.policies.known(owner.fleet) or await policy_of(state, owner.fleet)
-    entry, seconds = _entry(owner.digest, said), said.get("wait", 0)
-    if seconds:
-        seconds, idle = min(seconds, policy.interval), said.get("working") is None and said.get("accepting", True)
-        answer = await state.waiting.beat(owner, entry, policy.deadline_ms, idle=idle, seconds=seconds, receive=receive)
-    else:
-        answer = await state.beats.beat(owner.fleet, owner.bot, entry, policy.deadline_ms)
+    said = read_beat(body)
+    policy = await policy_of(state, owner.fleet)
+    future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+    held = begin(state, owner, said, policy, partial(settle, future))
+    answer = await (future if held is None else _unless_gone(future, receive, partial(state.waiting.forget, held)))
     if answer is None:
-        return _nothing_new(said, policy).encode()
-    news = _News(owner, answer)
-    configured = await _configured(state, owner.fleet, policy, [news])
-    return (configured.get(answer) or _told(answer, policy)).encode()
+        return nothing_new(said, policy).encode()
+    return await news(state, owner, policy, answer)
 
 
 async def heartbeats(state: State, body: bytes) -> bytes:
@@ -72,7 +119,7 @@ async def heartbeats(state: State, body: bytes) -> bytes:
     replies: list[str] = [""] * len(beats)
     fleets: dict[str, list[tuple[int, TokenOwner, BeatOfMany]]] = {}
     for index, beat in enumerate(beats):
-        if isinstance(beat, ProblemError):
+        if not isinstance(beat, dict):
             replies[index] = _error(beat)
             continue
         try:
@@ -128,20 +175,13 @@ async def _beat_fleet(
     for at, (index, _, beat) in enumerate(members):
         answer = answers.get(at)
         if answer is None:
-            replies[index] = _nothing_new(beat, policy)
+            replies[index] = nothing_new(beat, policy)
         elif answer.code == "unknown":
             replies[index] = _error(UnknownBotError())
         elif answer.code in ("start", "reconfigure"):
             replies[index] = configured.get(answer) or _error(away or _changing())
         else:
             replies[index] = _told(answer, policy)
-
-
-def _read(body: bytes) -> BeatFields:
-    try:
-        return _ONE.validate_json(body)
-    except ValidationError as error:
-        raise as_problem(error, body) from None
 
 
 def _read_many(body: bytes) -> Sequence[BeatOfMany | ProblemError]:
@@ -162,8 +202,7 @@ def _read_each(beat: Any) -> BeatOfMany | ProblemError:
 
 
 def _entry(digest: bytes, said: BeatFields) -> bytes:
-    work = said.get("working")
-    accepting, status = said.get("accepting", True), said.get("status", "")
+    accepting, status, work = said.get("accepting", True), said.get("status", ""), said.get("working")
     if work is not None:
         revision = work.get("revision", 1)
         return working_entry(digest, work["profile"], work["epoch"], revision, accepting=accepting, status=status)
@@ -174,12 +213,19 @@ def _entry(digest: bytes, said: BeatFields) -> bytes:
     return idle_entry_of(digest, accepting=accepting, status=status, profile=profile, epoch=epoch)
 
 
-def _nothing_new(said: BeatFields, policy: Policy) -> str:
-    work = said.get("working")
-    if work is None:
-        return policy.wait_reply
-    assignment = bare(work["profile"], work["epoch"], work.get("revision", 1))
-    return f'{{"instruction":"continue",{policy.json},"assignment":{assignment}}}'
+async def _unless_gone(
+    future: asyncio.Future[Answer | None], receive: Receive, forget: Callable[[], None]
+) -> Answer | None:
+    gone = asyncio.ensure_future(receive())
+    either: set[asyncio.Future[Any]] = {future, gone}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        raise ClientGoneError
+    finally:
+        forget()
+        gone.cancel()
 
 
 def _told(answer: Answer, policy: Policy) -> str:

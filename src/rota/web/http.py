@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_JSON = (b"content-type", b"application/json")
+JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 # What encoders write and our parser refuses: numbers too long, nesting too deep, halves of surrogate pairs.
 _POISON = re.compile(r"(?:recursion limit|out of range|surrogate|hex escape).* at line (\d+) column (\d+)")
@@ -33,9 +33,9 @@ class ClientGoneError(Exception):
     """The caller hung up before its request was whole; there is nobody to answer."""
 
 
-def bearer(scope: Scope) -> str:
+def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The key or token in `Authorization: Bearer …`, or an empty text."""
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"authorization":
             kind, _, secret = value.partition(b" ")
             return secret.strip().decode("latin-1") if kind.lower() == b"bearer" else ""
@@ -91,7 +91,7 @@ async def answer(send: Send, body: bytes, status: int = 200, *headers: tuple[byt
         {
             "type": "http.response.start",
             "status": status,
-            "headers": [headers[0] if headers else _JSON, length, *headers[1:]],
+            "headers": [headers[0] if headers else JSON, length, *headers[1:]],
         }
     )
     await send({"type": "http.response.body", "body": body})
@@ -99,12 +99,22 @@ async def answer(send: Send, body: bytes, status: int = 200, *headers: tuple[byt
 
 async def answer_problem(send: Send, problem: ProblemError, *more: tuple[bytes, bytes]) -> None:
     """Sends `application/problem+json`, with Retry-After where the caller is to come back."""
-    headers = [_PROBLEM, *more]
+    await answer(send, problem_body(problem), problem.status, *problem_headers(problem), *more)
+
+
+def problem_body(problem: ProblemError) -> bytes:
+    """What `application/problem+json` says."""
+    return json.dumps(problem.problem()).encode()
+
+
+def problem_headers(problem: ProblemError) -> list[tuple[bytes, bytes]]:
+    """The headers of a problem's answer, its media type first."""
+    headers = [_PROBLEM]
     if problem.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(problem.retry_after))))
     if problem.status == 401:  # noqa: PLR2004 - RFC 9110 wants the scheme named
         headers.append((b"www-authenticate", b"Bearer"))
-    await answer(send, json.dumps(problem.problem()).encode(), problem.status, *headers)
+    return headers
 
 
 def as_problem(error: ValidationError, body: bytes) -> InvalidRequestError:

@@ -33,13 +33,16 @@ class Policy:
     deadline_ms: int
     json: str
     wait_reply: str
+    continue_reply: str
+    """Up to the profile of the assignment."""
 
     @classmethod
     def of(cls, interval: float, ttl: float) -> Policy:
         """The policy with its ready-made piece of JSON and the reply that has nothing to say."""
         json = f'"interval":{interval:g},"ttl":{ttl:g}'
         wait = f'{{"instruction":"wait",{json},"assignment":null}}'
-        return cls(interval, ttl, deadline_after_ms(ttl), json, wait)
+        go_on = f'{{"instruction":"continue",{json},"assignment":{{"profile":"'
+        return cls(interval, ttl, deadline_after_ms(ttl), json, wait, go_on)
 
 
 class Policies:

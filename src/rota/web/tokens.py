@@ -55,8 +55,10 @@ def read_token(token: str) -> TokenOwner:
     """Whom the token names.
 
     Raises:
-        UnknownBotError: it is not of the form that rota gives out.
+        UnknownBotError: there is none, or it is not of the form that rota gives out.
     """
+    if not token:
+        raise UnknownBotError("Send the bot's token as `Authorization: Bearer …`; /bot/auth gives one.")
     found = _TOKEN.fullmatch(token)
     if found is None:
         raise UnknownBotError

@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Any
 from weakref import WeakSet
 
 import structlog
 
 from rota.errors import RotaError
 from rota.live import events
-from rota.live.beats import Answer, Beats
+from rota.live.beats import Answer, Beats, Tell
 from rota.live.events import Event
 from rota.live.scripts import Live
 from rota.live.snapshot import waiting_count
-from rota.web.http import ClientGoneError, Receive
 from rota.web.tokens import TokenOwner
 
 CONCERNS = frozenset(["stopping", "reconfigured", "draining", "undrained", "replaced", "killed", "died", "left"])
@@ -45,22 +43,27 @@ def end_waits() -> None:
         each.end()
 
 
-@dataclass(eq=False, slots=True)
-class _Held:
-    """One heartbeat that is held: what it said, and what it will be answered."""
+class Held:
+    """One heartbeat that waits: whose it is, what it says, and who is called with its answer."""
 
-    owner: TokenOwner
-    entry: bytes
-    deadline_ms: int
-    answer: asyncio.Future[Answer | None]
+    __slots__ = ("bot", "deadline_ms", "entry", "fleet", "tell", "timer")
+
+    def __init__(self, owner: TokenOwner, entry: bytes, deadline_ms: int, tell: Tell) -> None:
+        self.fleet = owner.fleet
+        self.bot = owner.bot
+        self.entry = entry
+        self.deadline_ms = deadline_ms
+        self.tell: Tell | None = tell
+        """None once it was called."""
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class _Fleet:
     """The held heartbeats of one fleet, by bot; those of idle bots in the order of their coming."""
 
     def __init__(self) -> None:
-        self.held: dict[str, _Held] = {}
-        self.idle: dict[str, _Held] = {}
+        self.held: dict[str, Held] = {}
+        self.idle: dict[str, Held] = {}
         self.position = ""
         """Id of the last event that was seen; empty before the first look."""
         self.wanted = 0
@@ -85,32 +88,35 @@ class Waiting:
         """How many heartbeats are held."""
         return sum(len(fleet.held) for fleet in self._fleets.values())
 
-    async def beat(
-        self, owner: TokenOwner, entry: bytes, deadline_ms: int, *, idle: bool, seconds: float, receive: Receive
-    ) -> Answer | None:
-        """Beats, and where there is nothing new waits at most `seconds` for something; None where nothing came.
+    def beat(
+        self, owner: TokenOwner, entry: bytes, deadline_ms: int, tell: Tell, *, idle: bool, seconds: float
+    ) -> Held:
+        """Beats, and where there is nothing new waits at most `seconds` for something; then calls `tell`, once.
 
         Raises:
-            ClientGoneError: the bot hung up.
-            UnavailableError: the live store is away.
+            UnavailableError: too many beats wait for their turn; nothing was taken.
         """
-        held = _Held(owner, entry, deadline_ms, asyncio.get_running_loop().create_future())
-        fleet = self._enter(held, idle=idle)
+        held = Held(owner, entry, deadline_ms, tell)
+        self._enter(held, idle=idle)
         try:
             # Entered before it beats: what happens in between finds it here.
-            answer = await self._beats.beat(owner.fleet, owner.bot, entry, deadline_ms)
-            if answer is not None or self._ended:
-                return answer
-            return await _answer_or_end(held, seconds, receive)
-        finally:
-            _leave(fleet, held)
+            self._beats.add(held.fleet, held.bot, entry, deadline_ms, partial(self._begin, held, seconds))
+        except RotaError:
+            self.forget(held)
+            raise
+        return held
+
+    def forget(self, held: Held) -> None:
+        """The bot hung up: nobody waits for the answer any more."""
+        held.tell = None
+        self._leave(held)
 
     def end(self) -> None:
         """Answers all, and holds none any more."""
         self._ended = True
         for fleet in self._fleets.values():
             for held in tuple(fleet.held.values()):
-                _tell(held, None)
+                self._tell(held, None)
 
     async def aclose(self) -> None:
         """Ends the following of events."""
@@ -120,20 +126,40 @@ class Waiting:
             # They end by themselves; a read that is cancelled would leave its connection behind.
             await asyncio.wait([task for task in tasks if task is not None], timeout=ENDS_WITHIN)
 
-    def _enter(self, held: _Held, *, idle: bool) -> _Fleet:
-        fleet = self._fleets.setdefault(held.owner.fleet, _Fleet())
-        before = fleet.held.get(held.owner.bot)
+    def _enter(self, held: Held, *, idle: bool) -> None:
+        fleet = self._fleets.setdefault(held.fleet, _Fleet())
+        before = fleet.held.get(held.bot)
         if before is not None:
             # A bot waits once: it has sent another heartbeat, or another process has its slot.
-            _tell(before, None)
-        fleet.held[held.owner.bot] = held
+            self._tell(before, None)
+        fleet.held[held.bot] = held
         if idle:
-            fleet.idle[held.owner.bot] = held
-        else:
-            fleet.idle.pop(held.owner.bot, None)
+            fleet.idle[held.bot] = held
         if self._follower is None or self._follower.done():
             self._follower = asyncio.create_task(self._follow())
-        return fleet
+
+    def _leave(self, held: Held) -> None:
+        if held.timer is not None:
+            held.timer.cancel()
+            held.timer = None
+        fleet = self._fleets[held.fleet]
+        if fleet.held.get(held.bot) is held:
+            del fleet.held[held.bot]
+        if fleet.idle.get(held.bot) is held:
+            del fleet.idle[held.bot]
+
+    def _begin(self, held: Held, seconds: float, answer: Answer | RotaError | None) -> None:
+        """Its first beat is answered; where that says nothing new, the wait begins."""
+        if answer is not None or self._ended:
+            self._tell(held, answer)
+        elif held.tell is not None:
+            held.timer = asyncio.get_running_loop().call_later(seconds, self._tell, held, None)
+
+    def _tell(self, held: Held, answer: Answer | RotaError | None) -> None:
+        tell, held.tell = held.tell, None
+        self._leave(held)
+        if tell is not None:
+            tell(answer)
 
     async def _follow(self) -> None:
         """Follows the events while anybody waits, and a while longer."""
@@ -148,13 +174,13 @@ class Waiting:
                 await asyncio.sleep(PAUSE)
 
     async def _look(self) -> None:
-        for name, fleet in self._fleets.items():
+        for name, fleet in tuple(self._fleets.items()):
             if not fleet.position:
                 fleet.position = await events.newest(self._live, name)
                 # What has happened before this look may concern whoever is held already.
                 for held in tuple(fleet.held.values()):
-                    self._beat_again(fleet, held)
-        positions = {name: fleet.position for name, fleet in self._fleets.items()}
+                    self._beat_again(held)
+        positions = {name: fleet.position for name, fleet in self._fleets.items() if fleet.position}
         found = await events.follow(self._live, positions)
         for name, position in positions.items():
             fleet = self._fleets[name]
@@ -170,31 +196,29 @@ class Waiting:
             if event.kind == "incarnation":
                 # A new stream: everything may be otherwise.
                 for held in tuple(fleet.held.values()):
-                    self._beat_again(fleet, held)
+                    self._beat_again(held)
             elif event.kind == "waiting":
                 fleet.wanted += 1
             elif event.kind in CONCERNS or (event.kind == "auth" and event.reason == "replaced"):
                 held_one = fleet.held.get(event.bot or "")
                 if held_one is not None:
-                    self._beat_again(fleet, held_one)
+                    self._beat_again(held_one)
         if fleet.wanted and (fleet.matching is None or fleet.matching.done()):
             fleet.matching = asyncio.create_task(self._match(name, fleet))
 
-    def _beat_again(self, fleet: _Fleet, held: _Held) -> asyncio.Future[Answer | None] | None:
-        """Lets a held bot beat once more; what is new is its answer."""
-        owner = held.owner
+    def _beat_again(self, held: Held, told: Tell | None = None) -> None:
+        """Lets a held bot beat once more; what is new is its answer. `told` hears of it, too."""
+
+        def hear(answer: Answer | RotaError | None) -> None:
+            if isinstance(answer, Answer):
+                self._tell(held, answer)
+            if told is not None:
+                told(answer)
+
         try:
-            again = self._beats.beat(owner.fleet, owner.bot, held.entry, held.deadline_ms)
-        except RotaError:
-            return None
-
-        def tell(done: asyncio.Future[Answer | None]) -> None:
-            if not done.cancelled() and done.exception() is None and done.result() is not None:
-                _tell(held, done.result())
-                _leave(fleet, held)
-
-        again.add_done_callback(tell)
-        return again
+            self._beats.add(held.fleet, held.bot, held.entry, held.deadline_ms, hear)
+        except RotaError as error:
+            hear(error)
 
     async def _match(self, name: str, fleet: _Fleet) -> None:
         """Finds idle bots for the profiles that have begun to wait."""
@@ -204,8 +228,8 @@ class Waiting:
             batch = list(islice((held for bot, held in fleet.idle.items() if bot not in tried), wanted))
             if not batch:
                 break
-            tried |= {held.owner.bot for held in batch}
-            started = await self._try(fleet, batch)
+            tried |= {held.bot for held in batch}
+            started = await self._try(batch)
             fleet.wanted = max(0, fleet.wanted - started)
             with contextlib.suppress(RotaError):
                 if fleet.wanted and started < len(batch) and not await waiting_count(self._live, name):
@@ -213,34 +237,17 @@ class Waiting:
                     break
         fleet.wanted = 0
 
-    async def _try(self, fleet: _Fleet, batch: Sequence[_Held]) -> int:
-        beats = [again for held in batch if (again := self._beat_again(fleet, held)) is not None]
-        answers = await asyncio.gather(*beats, return_exceptions=True)
+    async def _try(self, batch: Sequence[Held]) -> int:
+        """Lets these beat once more, and says how many of them were given a profile."""
+        answers: list[Answer | RotaError | None] = []
+        done = asyncio.Event()
+
+        def told(answer: Answer | RotaError | None) -> None:
+            answers.append(answer)
+            if len(answers) == len(batch):
+                done.set()
+
+        for held in batch:
+            self._beat_again(held, told)
+        await done.wait()
         return sum(isinstance(answer, Answer) and answer.code == "start" for answer in answers)
-
-
-async def _answer_or_end(held: _Held, seconds: float, receive: Receive) -> Answer | None:
-    gone = asyncio.ensure_future(receive())
-    either: set[asyncio.Future[Any]] = {held.answer, gone}
-    try:
-        await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if held.answer.done():
-            return held.answer.result()
-        if gone.done():
-            raise ClientGoneError
-        return None
-    finally:
-        gone.cancel()
-
-
-def _tell(held: _Held, answer: Answer | None) -> None:
-    if not held.answer.done():
-        held.answer.set_result(answer)
-
-
-def _leave(fleet: _Fleet, held: _Held) -> None:
-    bot = held.owner.bot
-    if fleet.held.get(bot) is held:
-        del fleet.held[bot]
-    if fleet.idle.get(bot) is held:
-        del fleet.idle[bot]
