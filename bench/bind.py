@@ -23,12 +23,13 @@ def measure(run: Run) -> Iterable[Row]:
         scripts = Scripts(url)
         crowd.load(scripts, size, run.report, bound=False)
         run.report(f"{BOUND:,} profiles are wanted")
-        yield from scripts.held_us(lambda: _want(scripts)).rows(f"{BOUND:,} profiles wanted", 5.0)
+        yield from scripts.held_us(lambda: want(scripts)).rows(f"{BOUND:,} profiles wanted", 5.0)
         run.report(f"binding {BOUND:,} profiles among {size:,} bots")
-        yield from scripts.held_us(lambda: _beat(scripts, size)).rows(f"{BOUND:,} profiles bound", 5.0)
+        yield from scripts.held_us(lambda: beat(scripts, size)).rows(f"{BOUND:,} profiles bound", 5.0)
 
 
-def _want(scripts: Scripts) -> None:
+def want(scripts: Scripts) -> None:
+    """All of the profiles are wanted."""
     wishes = [
         Want(profile=crowd.member(n).profile, version=1, want="started", revision=1, priority=0, labels={}, epoch=0)
         for n in range(BOUND)
@@ -37,8 +38,8 @@ def _want(scripts: Scripts) -> None:
         scripts.call("want", packed(wishes[start : start + STEP]), 0)
 
 
-def _beat(scripts: Scripts, size: int) -> None:
-    """In batches of the size that web workers make under load."""
+def beat(scripts: Scripts, size: int) -> None:
+    """Idle bots beat until all of the profiles are given away, in batches as web workers make them under load."""
     started = 0
     # Twice as many beats as profiles: a call that has given enough away lets the rest wait for the next beat.
     for number, batch in enumerate(crowd.batches(crowd.shuffled(size, min(size, 4 * BOUND)), BATCH, idle=True)):

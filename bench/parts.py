@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, heartbeats, memory, reap, scale
+from bench import bind, heartbeat, heartbeats, memory, reap, record, scale
 from bench.row import Row
 from bench.run import Run
 
@@ -17,4 +17,5 @@ PARTS: dict[str, Part] = {
     "reap": reap.measure,
     "bind": bind.measure,
     "memory": memory.measure,
+    "record": record.measure,
 }
