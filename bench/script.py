@@ -11,7 +11,6 @@ from typing import Any
 import msgpack
 import redis
 
-from bench.processes import cpu_seconds
 from bench.row import Row, at_most
 from rota.live import keys
 from rota.live.scripts import assembled
@@ -26,7 +25,7 @@ LEASE_MS = deadline_after_ms(90)
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stretch of work cost the store. `us` is its commands' own time, `cpu_us` its process's CPU time."""
+    """What one beat costs the store: `us` of its own time, `cpu_us` of its process's CPU time, network included."""
 
     us: float
     cpu_us: float
@@ -38,11 +37,15 @@ class Held:
 
     durations: list[int]
 
+    @property
+    def middle(self) -> float:
+        """The middle one."""
+        return statistics.median(self.durations)
+
     def rows(self, what: str, limit_ms: float) -> Iterable[Row]:
         """The longest call, and the middle one: on a busy machine, the longest is the one that had to wait."""
-        middle = statistics.median(self.durations) / 1000
-        longest = self.durations[-1] / 1000
-        yield Row(f"{what}: a call of {len(self.durations):,}, the middle one", middle, "ms", at_most(limit_ms))
+        middle, longest = self.middle / 1000, self.durations[-1] / 1000
+        yield Row(f"{what}: the middle one of {len(self.durations):,} calls", middle, "ms", at_most(limit_ms))
         yield Row(f"{what}: the longest", longest, "ms", at_most(limit_ms))
 
 
@@ -88,15 +91,6 @@ class Scripts:
         """
         self.call("pulse", "web", LEASE_MS, "", "", 0, 0)
         self.redis.hset(keys.pulse(self.fleet), mapping={"deaf": 0, "quiet": 0})
-
-    def cost(self, work: Callable[[], Any]) -> Cost:
-        """What the work costs the store."""
-        self.redis.config_resetstat()
-        before = cpu_seconds(self.pid)
-        work()
-        used = cpu_seconds(self.pid) - before
-        spent = self.redis.info("commandstats").get("cmdstat_evalsha", {"usec": 0})["usec"]
-        return Cost(float(spent), used * 1e6)
 
     def held_us(self, work: Callable[[], Any]) -> Held:
         """How long each script call held the store meanwhile, as its slow log has it."""

@@ -63,7 +63,7 @@ class CrowdView:
             return "preparing …"
         judge = crowd.around.judge
         return (
-            f"{self._clock()}  bots {self._alive(crowd)}  "
+            f"{self._clock()}  bots {self._alive(crowd)}  joining {crowd.phases[Phase.JOINING]}  "
             f"profiles bound {crowd.bound} of {crowd.plan.profiles}  beats/s {self._rate(crowd):.0f}  "
             f"deaths {crowd.deaths}  take-overs {judge.takeovers.count}  "
             f"records {crowd.around.tally.records}  violations {judge.violation_count}"
@@ -75,7 +75,7 @@ class CrowdView:
         return elapsed if seconds is None else f"{elapsed} of {seconds:.0f} s"
 
     def _alive(self, crowd: Crowd | Hosts) -> int:
-        return sum(crowd.phases.values())
+        return crowd.phases.total() - crowd.phases[Phase.GONE]
 
     def _rate(self, crowd: Crowd | Hosts) -> float:
         now = time.monotonic()

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from rota.simulator.surroundings import Surroundings
     from rota.simulator.wire import Answer, Wire
 
-JOINING_AT_ONCE = 48
-"""Calls of `/bot/auth` under way at most: so many connections, and no line before them."""
-LEAVING_AT_ONCE = 48
+JOINING_AT_ONCE = 192
+"""Calls of `/bot/auth`, or of `/bot/leave`, under way at most: so many connections, and no line before them."""
 GATHER = 1.0
 """Seconds from a host's first bot that came in to its first beat."""
 GOOD_BYE = b'{"reason":"shutdown"}'
@@ -118,7 +117,7 @@ class Hosts:
             elif heard >= missing:
                 left.set()
 
-        for _ in range(LEAVING_AT_ONCE):
+        for _ in range(JOINING_AT_ONCE):
             next_one()
         try:
             await asyncio.wait_for(left.wait(), deadline)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rota.errors import ProblemError
 from rota.simulator.crowd import Crowd, Plan
-from rota.simulator.hosts import Hosts
+from rota.simulator.hosts import JOINING_AT_ONCE, Hosts
 from rota.simulator.judge import Judge
 from rota.simulator.preparation import LABELS, Wanted, prepare
 from rota.simulator.summary import Summary, summarize
@@ -84,7 +84,8 @@ class Simulation:
         )
         shortest, longest = ANSWER_WITHIN
         timeout = min(max(plan.ttl / 2, shortest), longest)
-        wires = [Wire(self._rest.url, connections=CONNECTIONS, timeout=timeout) for _ in range(2)]
+        numbers = (CONNECTIONS,) if self.options.batch is None else (JOINING_AT_ONCE, CONNECTIONS)
+        wires = [Wire(self._rest.url, connections=number, timeout=timeout) for number in numbers]
         self.began_at = time.monotonic()
         self.crowd = crowd = self._crowd(plan, *wires)
         try:
@@ -105,10 +106,10 @@ class Simulation:
         if self.crowd:
             self.crowd.stop()
 
-    def _crowd(self, plan: Plan, wire: Wire, second: Wire) -> Crowd | Hosts:
+    def _crowd(self, plan: Plan, *wires: Wire) -> Crowd | Hosts:
         if self.options.batch is None:
-            return Crowd(plan, self._surroundings(), wire)
-        return Hosts(plan, self.options.batch, self._surroundings(), wire, second)
+            return Crowd(plan, self._surroundings(), *wires)
+        return Hosts(plan, self.options.batch, self._surroundings(), *wires)
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
