@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import from_json
 
 from rota.protocol import AuthReply
-from rota.simulator.agenda import Agenda
+from rota.simulator.agenda import Agenda, Ticker
 from rota.simulator.bot import FIRST_BACKOFF, JITTER, Phase
 from rota.simulator.crowd import BOUND, Plan
 from rota.simulator.faults import Fault, exit_delay
@@ -56,6 +56,7 @@ class Hosts:
         self._wire = wire
         self._beat_wire = beat_wire
         self._agenda = Agenda()
+        self._ticker = Ticker(self._agenda, self._do_due, self._note_lag)
         self._hosts = [
             Host(hostname, instances, around, interval=plan.interval) for hostname, instances in _parts(plan, batch)
         ]
@@ -66,7 +67,6 @@ class Hosts:
         self._free = 0
         """How many more bots may come in at once."""
         self._ended = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
         self._running = False
         self._seen_violations = 0
         self.phases[Phase.JOINING] = sum(len(host.instances) for host in self._hosts)
@@ -94,8 +94,7 @@ class Hosts:
         self._tick()
         await self._ended.wait()
         self._running = False
-        if self._timer:
-            self._timer.cancel()
+        self._ticker.stop()
 
     def stop(self) -> None:
         """Ends `run` soon; may be called from a signal handler."""
@@ -128,16 +127,11 @@ class Hosts:
     # -- the order of things -------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        if not self._running:
-            return
-        loop = asyncio.get_running_loop()
-        if self._timer:
-            self._timer.cancel()
-            if (lag := loop.time() - self._timer.when()) > 0:
-                self.loop_lag.add(lag)
-        self._do_due(loop.time())
-        at = self._agenda.next_at()
-        self._timer = loop.call_at(at, self._tick) if at < float("inf") else None
+        if self._running:
+            self._ticker.tick()
+
+    def _note_lag(self, seconds: float) -> None:
+        self.loop_lag.add(seconds)
 
     def _do_due(self, now: float) -> None:
         for item in self._agenda.due(now):
