@@ -14,13 +14,16 @@ app = typer.Typer(no_args_is_help=True, help="Fleets: policy, totals and what ha
 Named = Annotated[str, typer.Argument(metavar="FLEET", help="Its name.")]
 Interval = Annotated[float | None, typer.Option(help="Seconds between two heartbeats of a bot.")]
 Ttl = Annotated[float | None, typer.Option(help="Seconds that a lease lasts.")]
+BeatsPerSecond = Annotated[
+    float | None, typer.Option(help="Heartbeats of all bots for which there is room; above it intervals are stretched.")
+]
 
 
 @app.command("list")
 @with_rota
 def list_(rota: Access, *, as_json: AsJson = False) -> None:
     """List fleets."""
-    shown.page(rota.get("/fleets"), ("name", "interval", "ttl"), as_json=as_json)
+    shown.page(rota.get("/fleets"), ("name", "interval", "ttl", "beats_per_second"), as_json=as_json)
 
 
 @app.command()
@@ -45,13 +48,14 @@ def status(rota: Access, fleet: Named = "default", *, as_json: AsJson = False) -
     if as_json:
         shown.one(found, as_json=True)
         return
-    facts = {"fleet": found["name"], "interval": found["interval"], "ttl": found["ttl"]}
+    facts = {"fleet": found["name"]} | {name: found[name] for name in POLICY}
     facts |= {part: "  ".join(f"{name} {number}" for name, number in found[part].items()) for part in FIGURES}
     shown.one(facts, as_json=False)
     if found["servers"]:
         shown.page({"items": found["servers"], "next": None}, SERVERS, as_json=False)
 
 
+POLICY = ("interval", "ttl", "beats_per_second", "granted_interval", "granted_ttl")
 FIGURES = ("bots", "profiles")
 SERVERS = ("hostname", "actual", "expected", "draining", "drain_deadline")
 
@@ -63,13 +67,16 @@ def change(
     fleet: Named,
     interval: Interval = None,
     ttl: Ttl = None,
+    beats_per_second: BeatsPerSecond = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Change a fleet's policy; bots learn of it with their next heartbeat."""
     wish = _policy(interval, ttl)
+    if beats_per_second is not None:
+        wish["beats_per_second"] = beats_per_second
     if not wish:
-        raise typer.BadParameter("nothing is to be changed: give --interval or --ttl")
+        raise typer.BadParameter("nothing is to be changed: give --interval, --ttl or --beats-per-second")
     shown.one(rota.patch(f"/fleets/{part(fleet)}", wish), as_json=as_json)
 
 

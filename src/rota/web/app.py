@@ -41,6 +41,7 @@ from rota.web import api, pages
 from rota.web.admissions import Admissions
 from rota.web.bot_api import BotApi
 from rota.web.http import Receive, Scope, Send, bounded
+from rota.web.load import Load
 from rota.web.policies import Policies
 from rota.web.problems import problem_response
 from rota.web.state import State, current
@@ -111,7 +112,8 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     """One worker's state; closes everything behind it."""
     live = Live(redis_url, timeout=settings.store_timeout)
     ledger = Ledger(database_url, timeout=settings.store_timeout)
-    beats, policies = Beats(live), Policies(ledger, live)
+    beats = Beats(live)
+    policies = Policies(ledger, live, Load(beats))
     waiting = Waiting(live, beats)
     try:
         await policies.start()

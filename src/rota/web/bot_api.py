@@ -36,7 +36,6 @@ from rota.web.http import (
     bearer,
     read_body,
 )
-from rota.web.policies import Policy
 from rota.web.push import storable
 from rota.web.state import State
 from rota.web.tokens import Lease, TokenOwner, digest, make_token, read_token
@@ -100,6 +99,7 @@ class BotApi:
         state = self._state()
         admission = await state.admissions.of(secret, request.hostname)
         fleet = admission.fleet
+        policy = state.policies.grant(fleet)
         lease = state.leases.prove(fleet.name, request.working)
         bot = _bot_id(request, lease)
         token = make_token(fleet.name, bot)
@@ -111,7 +111,7 @@ class BotApi:
             address=(scope.get("client") or ("",))[0],
         )
         restored = await bots.auth(
-            state.live, fleet.name, newcomer, ttl=fleet.ttl, leased=request.working if lease else None
+            state.live, fleet.name, newcomer, ttl=policy.ttl, leased=request.working if lease else None
         )
         if restored is not None:
             # A ledger that was restored from a backup may not know this grant: the bot's data must be taken.
@@ -122,7 +122,6 @@ class BotApi:
             # Signed anew: after a change of the signing key, who comes back is the first to have a lease under it.
             again = state.leases.sign(Lease(fleet.name, bot, restored.profile, restored.epoch))
             assignment = f'{bare(restored.profile, restored.epoch, restored.revision)[:-1]},"lease":"{again}"}}'
-        policy = Policy.of(fleet.interval, fleet.ttl)
         body = f'{{"bot":"{bot}","token":"{token}",{policy.json},"assignment":{assignment}}}'
         await answer(send, body.encode())
 

@@ -28,6 +28,7 @@ class Fleet(BaseModel):
     name: str
     interval: float
     ttl: float
+    beats_per_second: float = Field(description="heartbeats of all its bots for which there is room")
 
 
 class NewFleet(Body):
@@ -43,6 +44,9 @@ class FleetChange(Change):
 
     interval: float | None = Field(default=None, description="seconds between two heartbeats, 0.5 to 3600")
     ttl: float | None = Field(default=None, description="seconds that a lease lasts, at least two intervals")
+    beats_per_second: float | None = Field(
+        default=None, description="heartbeats of all its bots for which there is room; above it intervals are stretched"
+    )
 
 
 class ServerCount(BaseModel):
@@ -56,8 +60,10 @@ class ServerCount(BaseModel):
 
 
 class FleetStatus(Fleet):
-    """A fleet at a glance."""
+    """A fleet at a glance; what bots are granted is its policy, or more where they are too many for its budget."""
 
+    granted_interval: float
+    granted_ttl: float
     bots: dict[str, int]
     profiles: dict[str, int]
     servers: list[ServerCount]
@@ -113,12 +119,16 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
         found = await ledger_fleets.get(tx, fleet)
         listed = await ledger_servers.all_of(tx, fleet)
         drained = await orders.by_subject(tx, fleet)
+    granted = await state.policies.granted(fleet)
     totals = await snapshot.totals(state.live, fleet)
     actual = await snapshot.servers(state.live, fleet)
     return FleetStatus(
         name=found.name,
         interval=found.interval,
         ttl=found.ttl,
+        beats_per_second=found.beats_per_second,
+        granted_interval=granted.interval,
+        granted_ttl=granted.ttl,
         bots={"total": totals.bots_total, "free": totals.free, **totals.bots},
         profiles={"total": totals.profiles_total, **totals.profiles},
         servers=_server_counts(listed, actual, drained),
@@ -129,7 +139,7 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
 async def change(state: StateNeeded, fleet: str, body: FleetChange) -> Fleet:
     """Changes the policy; a longer lease that was granted before is waited for all the same."""
     async with state.ledger.begin() as tx:
-        changed = await ledger_fleets.set_policy(tx, fleet, interval=body.interval, ttl=body.ttl)
+        changed = await ledger_fleets.set_policy(tx, fleet, **body.model_dump())
     return Fleet.model_validate(changed, from_attributes=True)
 
 
