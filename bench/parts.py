@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, heartbeats, memory, reap, scale
+from bench import bind, heartbeat, heartbeats, memory, reap, scale, wait
 from bench.row import Row
 from bench.run import Run
 
@@ -13,6 +13,7 @@ Part = Callable[[Run], Iterable[Row]]
 PARTS: dict[str, Part] = {
     "heartbeat": heartbeat.measure,
     "heartbeats": heartbeats.measure,
+    "wait": wait.measure,
     "scale": scale.measure,
     "reap": reap.measure,
     "bind": bind.measure,
