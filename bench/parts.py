@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, heartbeats, memory, reap, scale, wait
+from bench import bind, heartbeat, heartbeats, memory, reap, record, scale, wait
 from bench.row import Row
 from bench.run import Run
 
@@ -18,4 +18,5 @@ PARTS: dict[str, Part] = {
     "reap": reap.measure,
     "bind": bind.measure,
     "memory": memory.measure,
+    "record": record.measure,
 }

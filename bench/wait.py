@@ -85,7 +85,8 @@ class _Trial:
         told = self._told[order, profile] = asyncio.get_running_loop().create_future()
         (await rest.post(f"/profiles/{profile}/{order}")).raise_for_status()
         answered = time.perf_counter()
-        return max(0.0, await asyncio.wait_for(told, PATIENCE) - answered)
+        heard = await asyncio.wait_for(told, PATIENCE)
+        return max(0.0, heard - answered)
 
     def hear(self, instruction: str, profile: str) -> None:
         """A bot was told to start or to stop."""

@@ -38,6 +38,7 @@ from rota.live.scripts import Live
 from rota.protocol import MAX_BODY_BYTES
 from rota.settings import Settings
 from rota.web import api, pages
+from rota.web.admissions import Admissions
 from rota.web.bot_api import BotApi
 from rota.web.http import Receive, Scope, Send, bounded
 from rota.web.load import Load
@@ -117,7 +118,7 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
-        yield State(settings, live, ledger, signing, beats, policies, Leases(signing), waiting)
+        yield State(settings, live, ledger, signing, beats, policies, Leases(signing), waiting, Admissions(ledger))
     finally:
         await waiting.aclose()
         await policies.aclose()

@@ -21,7 +21,7 @@ from rota.errors import (
     NotFoundError,
     ProblemError,
 )
-from rota.ledger import enrolment, fences, pushes
+from rota.ledger import fences, pushes
 from rota.ledger.pushes import Batch, Row
 from rota.live import bots
 from rota.web.heartbeats import bare, heartbeat, heartbeats, policy_of
@@ -97,8 +97,7 @@ class BotApi:
         if not secret:
             raise InvalidKeyError("Send the enrolment key as `Authorization: Bearer …`.")
         state = self._state()
-        async with state.ledger.begin() as tx:
-            admission = await enrolment.admit(tx, secret, request.hostname)
+        admission = await state.admissions.of(secret, request.hostname)
         fleet = admission.fleet
         policy = state.policies.grant(fleet)
         lease = state.leases.prove(fleet.name, request.working)

@@ -10,6 +10,7 @@ from rota.ledger.connection import Ledger
 from rota.live.beats import Beats
 from rota.live.scripts import Live
 from rota.settings import Settings
+from rota.web.admissions import Admissions
 from rota.web.policies import Policies
 from rota.web.tokens import Leases
 from rota.web.waiting import Waiting
@@ -30,6 +31,7 @@ class State:
     policies: Policies
     leases: Leases
     waiting: Waiting
+    admissions: Admissions
 
 
 def current(connection: HTTPConnection) -> State:
