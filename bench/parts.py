@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, heartbeats, memory, reap, record, scale, wait
+from bench import bind, heartbeat, heartbeats, memory, reap, record, restart, scale, wait
 from bench.row import Row
 from bench.run import Run
 
@@ -14,6 +14,7 @@ PARTS: dict[str, Part] = {
     "heartbeat": heartbeat.measure,
     "heartbeats": heartbeats.measure,
     "wait": wait.measure,
+    "restart": restart.measure,
     "scale": scale.measure,
     "reap": reap.measure,
     "bind": bind.measure,

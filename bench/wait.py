@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +76,13 @@ class _Trial:
                 found["start"].append(await self._order(rest, profile, "start"))
                 found["stop"].append(await self._order(rest, profile, "stop"))
         for bot in waiting:
-            bot.close()
+            bot.transport.abort()
         return found
 
     async def _order(self, rest: AsyncClient, profile: str, order: str) -> float:
         """Seconds from the API's answer until the bot hears of it; 0 where the bot heard first."""
-        told = self._told[order, profile] = asyncio.get_running_loop().create_future()
+        told: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._told[order, profile] = told
         (await rest.post(f"/profiles/{profile}/{order}")).raise_for_status()
         answered = time.perf_counter()
         heard = await asyncio.wait_for(told, PATIENCE)
@@ -105,33 +105,22 @@ class _Trial:
         return secret
 
 
-class _Bot(asyncio.Protocol):
+class _Bot(load.Line):
     """One bot: its next heartbeat goes out as soon as the last one is answered."""
 
     def __init__(self, trial: _Trial, number: int) -> None:
+        super().__init__()
         self._trial = trial
         self.number = number
         self._token = crowd.member(number).token
-        self._buffer = b""
-
-    async def connect(self, port: int) -> None:
-        await asyncio.get_running_loop().create_connection(partial(_same, self), "127.0.0.1", port)
-        self._beat(None)
-
-    def close(self) -> None:
-        self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        super().connection_made(transport)
+        self._beat(None)
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, _, body = self._buffer.partition(b"\r\n\r\n")
-        if not body.endswith(b"}"):
-            return
-        if not head.startswith(b"HTTP/1.1 200"):
+    def answered(self, body: bytes, *, ok: bool) -> None:
+        if not ok:
             raise RuntimeError(body.decode())
-        self._buffer = b""
         told = json.loads(body)
         instruction, assignment = told["instruction"], told["assignment"]
         if instruction in ("start", "stop"):
@@ -141,11 +130,7 @@ class _Bot(asyncio.Protocol):
     def _beat(self, assignment: dict[str, Any] | None) -> None:
         working = assignment and {name: assignment[name] for name in ("profile", "epoch", "revision")}
         body = json.dumps({"working": working, "wait": WAIT}).encode()
-        self._transport.write(load.request("/bot/heartbeat", body, self._token))
-
-
-def _same(bot: _Bot) -> _Bot:
-    return bot
+        self.transport.write(load.request("/bot/heartbeat", body, self._token))
 
 
 def _memory(target: tuple[int, int]) -> float:
