@@ -14,13 +14,15 @@ app = typer.Typer(no_args_is_help=True, help="Fleets: policy, totals and what ha
 Named = Annotated[str, typer.Argument(metavar="FLEET", help="Its name.")]
 Interval = Annotated[float | None, typer.Option(help="Seconds between two heartbeats of a bot.")]
 Ttl = Annotated[float | None, typer.Option(help="Seconds that a lease lasts.")]
+KeepDays = Annotated[int | None, typer.Option(min=0, help="Days that records are kept; 0: for ever.")]
+KeepRecords = Annotated[int | None, typer.Option(min=0, help="Newest records of each profile that are kept; 0: all.")]
 
 
 @app.command("list")
 @with_rota
 def list_(rota: Access, *, as_json: AsJson = False) -> None:
     """List fleets."""
-    shown.page(rota.get("/fleets"), ("name", "interval", "ttl"), as_json=as_json)
+    shown.page(rota.get("/fleets"), ("name", "interval", "ttl", "keep_days", "keep_records"), as_json=as_json)
 
 
 @app.command()
@@ -45,13 +47,14 @@ def status(rota: Access, fleet: Named = "default", *, as_json: AsJson = False) -
     if as_json:
         shown.one(found, as_json=True)
         return
-    facts = {"fleet": found["name"], "interval": found["interval"], "ttl": found["ttl"]}
+    facts = {"fleet": found["name"]} | {name: found[name] for name in POLICY}
     facts |= {part: "  ".join(f"{name} {number}" for name, number in found[part].items()) for part in FIGURES}
     shown.one(facts, as_json=False)
     if found["servers"]:
         shown.page({"items": found["servers"], "next": None}, SERVERS, as_json=False)
 
 
+POLICY = ("interval", "ttl", "keep_days", "keep_records")
 FIGURES = ("bots", "profiles")
 SERVERS = ("hostname", "actual", "expected", "draining", "drain_deadline")
 
@@ -63,13 +66,16 @@ def change(
     fleet: Named,
     interval: Interval = None,
     ttl: Ttl = None,
+    keep_days: KeepDays = None,
+    keep_records: KeepRecords = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Change a fleet's policy; bots learn of it with their next heartbeat."""
-    wish = _policy(interval, ttl)
+    """Change a fleet's policy, of which bots learn with their next heartbeat, or how long records are kept."""
+    limits = {"keep_days": keep_days, "keep_records": keep_records}
+    wish = _policy(interval, ttl) | {name: value for name, value in limits.items() if value is not None}
     if not wish:
-        raise typer.BadParameter("nothing is to be changed: give --interval or --ttl")
+        raise typer.BadParameter("nothing is to be changed: give --interval, --ttl, --keep-days or --keep-records")
     shown.one(rota.patch(f"/fleets/{part(fleet)}", wish), as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from rota.errors import ConflictError, NotFoundError
-from rota.ledger import checks
+from rota.ledger import checks, retention
 from rota.ledger.connection import Transaction
 from rota.ledger.tables import fleets
 
@@ -65,8 +65,16 @@ async def create(tx: Transaction, name: str, *, interval: float = 30, ttl: float
     return Fleet(*row)
 
 
-async def set_policy(tx: Transaction, name: str, *, interval: float | None = None, ttl: float | None = None) -> Fleet:
-    """Changes what is given and returns the fleet.
+async def set_policy(
+    tx: Transaction,
+    name: str,
+    *,
+    interval: float | None = None,
+    ttl: float | None = None,
+    keep_days: int | None = None,
+    keep_records: int | None = None,
+) -> Fleet:
+    """Changes what is given and returns the fleet; records are kept for ever with 0.
 
     Raises:
         InvalidRequestError: a ttl under two intervals, or a value out of range.
@@ -78,7 +86,17 @@ async def set_policy(tx: Transaction, name: str, *, interval: float | None = Non
     new_interval = row.interval if interval is None else interval
     new_ttl = row.ttl if ttl is None else ttl
     _check_policy(new_interval, new_ttl)
-    values = update(fleets).where(fleets.c.name == name).values(interval=new_interval, ttl=new_ttl)
+    retention.check(keep_days, keep_records)
+    values = (
+        update(fleets)
+        .where(fleets.c.name == name)
+        .values(
+            interval=new_interval,
+            ttl=new_ttl,
+            keep_days=row.keep_days if keep_days is None else keep_days,
+            keep_records=row.keep_records if keep_records is None else keep_records,
+        )
+    )
     return Fleet(*(await tx.execute(values.returning(fleets))).one())
 
 

@@ -42,6 +42,7 @@ from rota.web.bot_api import BotApi
 from rota.web.http import Receive, Scope, Send, bounded
 from rota.web.policies import Policies
 from rota.web.problems import problem_response
+from rota.web.push import Pushes
 from rota.web.state import State, current
 from rota.web.tokens import Leases
 from rota.web.waiting import Waiting
@@ -111,13 +112,14 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     live = Live(redis_url, timeout=settings.store_timeout)
     ledger = Ledger(database_url, timeout=settings.store_timeout)
     beats, policies = Beats(live), Policies(ledger, live)
-    waiting = Waiting(live, beats)
+    waiting, pushes = Waiting(live, beats), Pushes(ledger, live, policies)
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
-        yield State(settings, live, ledger, signing, beats, policies, Leases(signing), waiting)
+        yield State(settings, live, ledger, signing, beats, policies, Leases(signing), waiting, pushes)
     finally:
         await waiting.aclose()
+        await pushes.aclose()
         await policies.aclose()
         await beats.aclose()
         await live.aclose()

@@ -11,6 +11,7 @@ from rota.live.beats import Beats
 from rota.live.scripts import Live
 from rota.settings import Settings
 from rota.web.policies import Policies
+from rota.web.push import Pushes
 from rota.web.tokens import Leases
 from rota.web.waiting import Waiting
 
@@ -30,6 +31,7 @@ class State:
     policies: Policies
     leases: Leases
     waiting: Waiting
+    pushes: Pushes
 
 
 def current(connection: HTTPConnection) -> State:

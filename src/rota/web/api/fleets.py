@@ -23,11 +23,13 @@ router = APIRouter(prefix="/fleets", tags=["fleets"], dependencies=[OperatorOnly
 
 
 class Fleet(BaseModel):
-    """A fleet's policy, in seconds."""
+    """A fleet's policy, in seconds, and how long records are kept where their account says nothing else."""
 
     name: str
     interval: float
     ttl: float
+    keep_days: int | None = Field(description="days that records are kept; null or 0 is for ever")
+    keep_records: int | None = Field(description="newest records of each profile that are kept; null or 0 is all")
 
 
 class NewFleet(Body):
@@ -43,6 +45,8 @@ class FleetChange(Change):
 
     interval: float | None = Field(default=None, description="seconds between two heartbeats, 0.5 to 3600")
     ttl: float | None = Field(default=None, description="seconds that a lease lasts, at least two intervals")
+    keep_days: int | None = Field(default=None, description="days that records are kept; 0 is for ever")
+    keep_records: int | None = Field(default=None, description="newest records of each profile that are kept; 0 is all")
 
 
 class ServerCount(BaseModel):
@@ -119,6 +123,8 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
         name=found.name,
         interval=found.interval,
         ttl=found.ttl,
+        keep_days=found.keep_days,
+        keep_records=found.keep_records,
         bots={"total": totals.bots_total, "free": totals.free, **totals.bots},
         profiles={"total": totals.profiles_total, **totals.profiles},
         servers=_server_counts(listed, actual, drained),
@@ -129,7 +135,7 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
 async def change(state: StateNeeded, fleet: str, body: FleetChange) -> Fleet:
     """Changes the policy; a longer lease that was granted before is waited for all the same."""
     async with state.ledger.begin() as tx:
-        changed = await ledger_fleets.set_policy(tx, fleet, interval=body.interval, ttl=body.ttl)
+        changed = await ledger_fleets.set_policy(tx, fleet, **body.model_dump())
     return Fleet.model_validate(changed, from_attributes=True)
 
 
