@@ -27,8 +27,12 @@ class Load:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, requests: Sequence[bytes], until: float, done: asyncio.Future[None]) -> None:
+    def __init__(
+        self, requests: Sequence[bytes], until: float, done: asyncio.Future[None], pause: float, begin: float
+    ) -> None:
         self._requests = requests
+        self._pause = pause
+        self._due = begin
         self._until = until
         self._done = done
         self._next = 0
@@ -40,7 +44,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self._send()
+        if self._pause:
+            self._send_when_due()
+        else:
+            self._send()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -55,17 +62,28 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         now = time.perf_counter()
         self.latencies.append(now - self._sent)
-        if now < self._until:
-            self._send()
-        else:
+        if now >= self._until:
             self._transport.close()
+        elif self._pause:
+            self._send_when_due()
+        else:
+            self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._done.done():
             self._done.set_result(None) if exc is None else self._done.set_exception(exc)
 
+    def _send_when_due(self) -> None:
+        """A request that could not be sent in time is late from then on, as its sender would see it."""
+        wait = self._due - time.perf_counter()
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
+            self._send()
+
     def _send(self) -> None:
-        self._sent = time.perf_counter()
+        self._sent = self._due if self._pause else time.perf_counter()
+        self._due += self._pause
         self._transport.write(self._requests[self._next])
         self._next = (self._next + 1) % len(self._requests)
 
@@ -80,8 +98,13 @@ def _same(protocol: _Connection) -> _Connection:
     return protocol
 
 
-async def run(port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
-    """Sends the requests round and round; each connection has a share of them for itself."""
+async def run(
+    port: int, requests: Sequence[bytes], *, connections: int, seconds: float, rate: float | None = None
+) -> Load:
+    """Sends the requests round and round; each connection has a share of them for itself.
+
+    With a `rate`, so many are due in each second, and what a request waits for its turn counts as well.
+    """
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     until = began + seconds
@@ -89,7 +112,8 @@ async def run(port: int, requests: Sequence[bytes], *, connections: int, seconds
     protocols: list[_Connection] = []
     for number in range(connections):
         end: asyncio.Future[None] = loop.create_future()
-        protocol = _Connection(requests[number::connections], until, end)
+        pause = connections / rate if rate else 0.0
+        protocol = _Connection(requests[number::connections], until, end, pause, began + pause * number / connections)
         await loop.create_connection(partial(_same, protocol), "127.0.0.1", port)
         ends.append(end)
         protocols.append(protocol)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, memory, reap, scale
+from bench import bind, heartbeat, memory, push, reap, scale
 from bench.row import Row
 from bench.run import Run
 
@@ -16,4 +16,5 @@ PARTS: dict[str, Part] = {
     "reap": reap.measure,
     "bind": bind.measure,
     "memory": memory.measure,
+    "push": push.measure,
 }
