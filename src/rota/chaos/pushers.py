@@ -25,6 +25,11 @@ DOWN = (0.0, 1.0)
 """Seconds after which what was killed is started again."""
 AT_ONCE = 3
 """So many different things are killed at once, at most."""
+STROKES = 60
+"""So many strokes are spread over a run: between two of them a share of its records is acknowledged …"""
+PROGRESS_WITHIN = 30.0
+"""… or so many seconds pass, because the strokes follow each other too fast for the machine."""
+POLL = 0.1
 RELEASE_EVERY = 1.0
 
 
@@ -74,6 +79,14 @@ class Pushers:
                         profile, epoch, batch = line.split()
                         names.add(BatchName(profile, int(epoch), int(batch)))
         return names
+
+    async def until_acknowledged(self, more: int) -> None:
+        """Waits until so many more batches are, but no longer than `PROGRESS_WITHIN`."""
+        wanted = len(self.acknowledged()) + more
+        for _ in range(int(PROGRESS_WITHIN / POLL)):
+            if len(self.acknowledged()) >= wanted:
+                return
+            await asyncio.sleep(POLL)
 
     async def release(self) -> None:
         """Until cancelled: rota must not hold profiles back because their bots die again and again."""
@@ -131,8 +144,10 @@ async def everything_killed(stage: Stage) -> Injected:
         await pushers.begin()
         victims = _victims(stage, pushers)
         kinds = {victim.kind for victim in victims}
+        share = stage.options.records // (RECORDS * STROKES)
         while len(pushers.acknowledged()) * RECORDS < stage.options.records or len(killed) < len(kinds):
             await asyncio.sleep(stage.rng.uniform(*PAUSE))
+            await pushers.until_acknowledged(share)
             missing = [victim for victim in victims if victim.kind not in killed]
             chosen = stage.rng.sample(victims, stage.rng.randint(1, AT_ONCE)) if not missing else missing[:1]
             await _strike(stage, chosen)
