@@ -58,9 +58,13 @@ class Line(asyncio.Protocol):
 
 
 class _Connection(Line):
-    def __init__(self, requests: Sequence[bytes], until: float, done: asyncio.Future[None]) -> None:
+    def __init__(
+        self, requests: Sequence[bytes], until: float, done: asyncio.Future[None], pause: float, begin: float
+    ) -> None:
         super().__init__()
         self._requests = requests
+        self._pause = pause
+        self._due = begin
         self._until = until
         self._done = done
         self._next = 0
@@ -71,7 +75,7 @@ class _Connection(Line):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._send()
+        self._go_on()
 
     def answered(self, body: bytes, *, ok: bool) -> None:  # noqa: ARG002 - answers are only counted
         self.number += 1
@@ -79,7 +83,7 @@ class _Connection(Line):
         now = time.perf_counter()
         self.latencies.append(now - self._sent)
         if now < self._until:
-            self._send()
+            self._go_on()
         else:
             self.transport.close()
 
@@ -87,8 +91,17 @@ class _Connection(Line):
         if not self._done.done():
             self._done.set_result(None) if exc is None else self._done.set_exception(exc)
 
+    def _go_on(self) -> None:
+        """A request that could not be sent in time is late from then on, as its sender would see it."""
+        wait = self._due - time.perf_counter()
+        if self._pause and wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
+            self._send()
+
     def _send(self) -> None:
-        self._sent = time.perf_counter()
+        self._sent = self._due if self._pause else time.perf_counter()
+        self._due += self._pause
         self.transport.write(self._requests[self._next])
         self._next = (self._next + 1) % len(self._requests)
 
@@ -103,8 +116,13 @@ def _same(line: Line) -> Line:
     return line
 
 
-async def run(port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
-    """Sends the requests round and round; each connection has a share of them for itself."""
+async def run(
+    port: int, requests: Sequence[bytes], *, connections: int, seconds: float, rate: float | None = None
+) -> Load:
+    """Sends the requests round and round; each connection has a share of them for itself.
+
+    With a `rate`, so many are due in each second, and what a request waits for its turn counts as well.
+    """
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     until = began + seconds
@@ -112,7 +130,8 @@ async def run(port: int, requests: Sequence[bytes], *, connections: int, seconds
     protocols: list[_Connection] = []
     for number in range(connections):
         end: asyncio.Future[None] = loop.create_future()
-        protocol = _Connection(requests[number::connections], until, end)
+        pause = connections / rate if rate else 0.0
+        protocol = _Connection(requests[number::connections], until, end, pause, began + pause * number / connections)
         await protocol.connect(port)
         ends.append(end)
         protocols.append(protocol)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, heartbeats, memory, reap, record, restart, scale, wait
+from bench import bind, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait
 from bench.row import Row
 from bench.run import Run
 
@@ -20,4 +20,5 @@ PARTS: dict[str, Part] = {
     "bind": bind.measure,
     "memory": memory.measure,
     "record": record.measure,
+    "push": push.measure,
 }

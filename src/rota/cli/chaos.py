@@ -38,6 +38,9 @@ def chaos(
     *,
     ttl: Annotated[float, typer.Option(min=4, max=600, help="The fleet's ttl, seconds; interval is a third.")] = 5.0,
     bots: Annotated[int, typer.Option(min=20, max=5_000, help="Simulated bots.")] = 300,
+    records: Annotated[
+        int, typer.Option(min=1000, max=10_000_000, help="Records pushed in everything-killed.")
+    ] = 10_000,
     seed: Annotated[int | None, typer.Option(help="Makes chance repeatable.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
@@ -48,7 +51,7 @@ def chaos(
         _print_list(chosen, as_json=as_json)
         return
     began = time.monotonic()
-    outcomes = asyncio.run(_run(chosen, Options(ttl=ttl, bots=bots, seed=seed)))
+    outcomes = asyncio.run(_run(chosen, Options(ttl=ttl, bots=bots, seed=seed, records=records)))
     broken = any(outcome.broken for outcome in outcomes)
     if as_json:
         seconds = round(time.monotonic() - began, 1)
@@ -101,6 +104,8 @@ async def _run(scenarios: list[Scenario], options: Options) -> list[Outcome]:
         bar.advance(task)
         verdict = "[bold red]BROKEN[/]" if outcome.broken else "[green]kept[/]"
         bar.console.print(f"{outcome.scenario}: {verdict}, recovered after {_seconds(outcome.recovered_s)} s")
+        for text in outcome.told:
+            bar.console.print(f"  {text}", highlight=False, soft_wrap=True)
 
     from rota.cli.founding import found  # noqa: PLC0415 - every other command starts faster without the ledger
 

@@ -23,12 +23,14 @@ router = APIRouter(prefix="/fleets", tags=["fleets"], dependencies=[OperatorOnly
 
 
 class Fleet(BaseModel):
-    """A fleet's policy, in seconds."""
+    """A fleet's policy, in seconds, and how long records are kept where their account says nothing else."""
 
     name: str
     interval: float
     ttl: float
     beats_per_second: float = Field(description="heartbeats of all its bots for which there is room")
+    keep_days: int | None = Field(description="days that records are kept; null or 0 is for ever")
+    keep_records: int | None = Field(description="newest records of each profile that are kept; null or 0 is all")
 
 
 class NewFleet(Body):
@@ -47,6 +49,8 @@ class FleetChange(Change):
     beats_per_second: float | None = Field(
         default=None, description="heartbeats of all its bots for which there is room; above it intervals are stretched"
     )
+    keep_days: int | None = Field(default=None, description="days that records are kept; 0 is for ever")
+    keep_records: int | None = Field(default=None, description="newest records of each profile that are kept; 0 is all")
 
 
 class ServerCount(BaseModel):
@@ -129,6 +133,8 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
         beats_per_second=found.beats_per_second,
         granted_interval=granted.interval,
         granted_ttl=granted.ttl,
+        keep_days=found.keep_days,
+        keep_records=found.keep_records,
         bots={"total": totals.bots_total, "free": totals.free, **totals.bots},
         profiles={"total": totals.profiles_total, **totals.profiles},
         servers=_server_counts(listed, actual, drained),
