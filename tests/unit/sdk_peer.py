@@ -254,11 +254,11 @@ def bot_at(peer: Peer, **options: Any) -> Bot:
     return Bot(peer.url, KEY, **described | options)
 
 
-def start_bot(peer: Peer, work: str, **options: Any) -> subprocess.Popen[str]:
-    """A process with a bot whose work function is this source text."""
+def start_bot(peer: Peer, work: str, *, first: str = "", **options: Any) -> subprocess.Popen[str]:
+    """A process with a bot whose work function is this source text; `first` is run before."""
     made = {"hostname": "bot-farm-1", "instance": "3"} | options
     made_bot = f"bot = Bot({peer.url!r}, {KEY!r}, **{made!r})"
-    source = f"import asyncio, os, signal, sys, time\nfrom rota import Bot\n{made_bot}"
+    source = f"import asyncio, ctypes, os, signal, sys, time\nfrom rota import Bot\n{first}\n{made_bot}"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", f"{source}\n@bot.work\n{work}\n\nbot.run()\n"],
