@@ -127,7 +127,7 @@ class Watchdog:
             self._lease = lease
             if self._fuse is not None:
                 self._fuse.set(lease.ends_at)
-            self._look_ahead()
+            self._due_at = self._next_at()
             self._changed.notify()
 
     def release(self) -> None:
@@ -137,7 +137,7 @@ class Watchdog:
             if self._fuse is not None:
                 self._fuse.put_out()
                 self._fuse = None
-            self._look_ahead()
+            self._due_at = self._next_at()
             self._changed.notify()
 
     def heed(self) -> None:
@@ -160,37 +160,35 @@ class Watchdog:
             self._changed.release()
 
     def _do_what_is_due(self) -> None:
-        if self._steps and now() >= self._lease.ends_at:
+        if now() >= self._lease.ends_at:
             # The end first: whatever writes or rings before it may let the work's thread run.
-            self._steps.insert(0, self._steps.pop())
-        while self._next_due() == 0:
+            self._steps = self._steps[-1:] + self._steps[:-1]
+        while now() >= self._next_at():
             self._step()
 
     def _watch(self) -> None:
         with self._changed:
-            while (left := self._next_due()) is not None:
-                if left > 0:
+            while (at := self._next_at()) < math.inf:
+                if (left := at - now()) > 0:
                     # Short naps: the clock behind `wait` stands still while the machine sleeps.
                     self._changed.wait(min(left, _LONGEST_NAP))
                 else:
                     self._do_what_is_due()
 
-    def _next_due(self) -> float | None:
-        """Seconds until the next step, or None where none is left."""
-        if self._released or not self._steps:
-            return None
-        return max(0.0, float(getattr(self._lease, self._steps[0][0])) - now())
-
     def _step(self) -> None:
         # Under the lock: a renewal that comes later than this moment is too late.
-        step = self._steps.pop(0)[1]
-        step()
+        steps, self._steps = self._steps[:1], self._steps[1:]
+        for _, step in steps:
+            step()
         # Afterwards: until it is done, whoever asks has to wait for it.
-        self._look_ahead()
+        self._due_at = self._next_at()
 
-    def _look_ahead(self) -> None:
-        left = self._next_due()
-        self._due_at = math.inf if left is None else float(getattr(self._lease, self._steps[0][0]))
+    def _next_at(self) -> float:
+        """When the next step is due; never where none is left. A signal handler may take steps at any point of this."""
+        for name, _ in self._steps[:1]:
+            if not self._released:
+                return float(getattr(self._lease, name))
+        return math.inf
 
 
 def end_process(lease: Lease, reason: str) -> None:
