@@ -152,6 +152,7 @@ class Crew:
             f"{PREFIX}INSTANCE": str(number + 1),
         }
         log = stage.installation.folder / f"worker-{number + 1}.log"
+        log.with_suffix(".notes").unlink(missing_ok=True)  # of an earlier crew
         kind = KINDS[number % len(KINDS)]
         command = ("rota.chaos.worker", str(log.with_suffix(".notes")), HOSTNAME, kind)
         return Member(f"{HOSTNAME}/{number + 1} ({kind})", command, environment, (), log)
