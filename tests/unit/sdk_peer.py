@@ -25,6 +25,8 @@ from rota.sdk.lease import now
 
 KEY = "enrol_key"
 PROFILE = "prf_acme"
+NO_FUSE = "import rota.sdk.lease; rota.sdk.lease.fuse = lambda clock: None"
+"""For `start_bot`: as on a system whose kernel ends nobody, so that only the watchdog's thread does."""
 STEADY_TTL = 30.0
 """A ttl that no test outlasts."""
 

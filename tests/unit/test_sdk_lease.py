@@ -13,7 +13,7 @@ import pytest
 from rota import Job
 from rota.sdk import EXIT_LEASE_OVER
 from rota.sdk.lease import Lease, Watchdog, now
-from tests.unit.sdk_peer import Answer, Call, Peer, Wish, bot_at, eventually, serving, start_bot
+from tests.unit.sdk_peer import NO_FUSE, Answer, Call, Peer, Wish, bot_at, eventually, serving, start_bot
 
 TTL = 2.5
 
@@ -156,7 +156,7 @@ async def test_pushing_does_not_renew_the_lease(peer: Peer) -> None:
         assert moments["ended"] < peer.said("heartbeat")[1].at + TTL
 
 
-# ---- the last resort: the process ends itself
+# ---- the last resort: the process ends itself, or on a busy machine the kernel does (test_sdk_suspended)
 
 
 def ending(process: subprocess.Popen[str]) -> tuple[float, str]:
@@ -182,7 +182,7 @@ DEAF_WORKS = {
 @pytest.mark.parametrize("work", list(DEAF_WORKS.values())[:3], ids=list(DEAF_WORKS)[:3])
 async def test_work_that_rota_has_given_away_may_not_go_on_until_its_lease_ends(peer: Peer, work: str) -> None:
     peer.ttl = 6
-    process = start_bot(peer, work)
+    process = start_bot(peer, work, first=NO_FUSE)
     await eventually(lambda: len(peer.said("heartbeat")) >= 3)
     peer.wish, told_at = None, now()
     ended_at, _ = await asyncio.to_thread(ending, process)
@@ -192,7 +192,7 @@ async def test_work_that_rota_has_given_away_may_not_go_on_until_its_lease_ends(
 
 @pytest.mark.parametrize("work", DEAF_WORKS.values(), ids=DEAF_WORKS)
 async def test_a_process_whose_work_does_not_stop_ends_itself_when_the_lease_ends(peer: Peer, work: str) -> None:
-    process = start_bot(peer, work)
+    process = start_bot(peer, work, first=NO_FUSE)
     beats = 1 if "time.sleep(60)" in work else 3
     await eventually(lambda: len(peer.said("heartbeat")) >= beats)
     peer.down = True
@@ -205,7 +205,7 @@ async def test_a_process_whose_work_does_not_stop_ends_itself_when_the_lease_end
 async def test_work_that_ignores_the_stop_of_its_client_does_not_keep_its_profile_for_ever(
     peer: Peer,
 ) -> None:
-    process = start_bot(peer, DEAF_WORKS["a plain function that ignores stopping"], grace=0.1)
+    process = start_bot(peer, DEAF_WORKS["a plain function that ignores stopping"], first=NO_FUSE, grace=0.1)
     await eventually(lambda: len(peer.said("heartbeat")) >= 3)
     assert peer.wish
     peer.wish.stop = True

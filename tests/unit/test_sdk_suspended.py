@@ -14,7 +14,7 @@ import pytest
 
 from rota.sdk import EXIT_LEASE_OVER
 from rota.sdk.lease import now
-from tests.unit.sdk_peer import Peer, Wish, eventually, start_bot
+from tests.unit.sdk_peer import NO_FUSE, Peer, Wish, eventually, start_bot
 
 TTL = 2.5
 TELL = "print(time.clock_gettime(time.CLOCK_BOOTTIME), flush=True)"
@@ -33,7 +33,6 @@ HEEDFUL = {
     "flush": "job.flush(0.05)",
 }
 """What a plain function may ask of its job between two strokes."""
-NO_FUSE = "import rota.sdk.lease; rota.sdk.lease.fuse = lambda clock: None"
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ async def test_a_stopped_process_is_dead_when_its_lease_ends_although_nobody_con
     told = Told(start_bot(peer, work))
     end = await told.stop(peer)
     await told.end()
-    assert now() < end + 1  # until it is noticed here
+    assert now() < end + 5  # until it is noticed here
     assert told.process.returncode == -signal.SIGKILL
     assert max(told.moments) < end
 
@@ -94,7 +93,7 @@ async def test_work_that_holds_the_interpreters_lock_is_dead_when_its_lease_ends
     process = start_bot(peer, "def watch(job):\n    job.sleep(0.3)\n    ctypes.PyDLL(None).sleep(60)")
     await asyncio.to_thread(process.communicate, timeout=30)
     assert process.returncode == -signal.SIGKILL
-    assert now() < lease_end(peer) + 1
+    assert now() < lease_end(peer) + 5
 
 
 async def test_a_process_that_is_continued_within_its_lease_works_on(peer: Peer) -> None:
