@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait
+from bench import bind, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait, workers
 from bench.row import Row
 from bench.run import Run
 
@@ -13,6 +13,7 @@ Part = Callable[[Run], Iterable[Row]]
 PARTS: dict[str, Part] = {
     "heartbeat": heartbeat.measure,
     "heartbeats": heartbeats.measure,
+    "workers": workers.measure,
     "wait": wait.measure,
     "restart": restart.measure,
     "scale": scale.measure,
