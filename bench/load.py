@@ -26,23 +26,22 @@ class Load:
         return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * share))] * 1000
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(self, requests: Sequence[bytes], until: float, done: asyncio.Future[None]) -> None:
-        self._requests = requests
-        self._until = until
-        self._done = done
-        self._next = 0
-        self._sent = 0.0
+class Line(asyncio.Protocol):
+    """One keep-alive connection, over which one request at a time goes."""
+
+    def __init__(self) -> None:
         self._buffer = b""
-        self.answered = 0
-        self.refused = 0
-        self.latencies: list[float] = []
+
+    async def connect(self, port: int) -> None:
+        """Opens it."""
+        await asyncio.get_running_loop().create_connection(partial(_same, self), "127.0.0.1", port)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self._send()
+        """Keeps its other end."""
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
+        """Collects an answer until it is whole."""
         self._buffer += data
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
@@ -50,23 +49,60 @@ class _Connection(asyncio.Protocol):
         at = head.lower().index(b"content-length:") + 15
         if len(body) < int(head[at:].split(b"\r\n", 1)[0]):
             return
-        self.answered += 1
-        self.refused += not head.startswith(b"HTTP/1.1 200")
         self._buffer = b""
+        self.answered(body, ok=head.startswith(b"HTTP/1.1 200"))
+
+    def answered(self, body: bytes, *, ok: bool) -> None:
+        """The request was answered; the next one may go."""
+        raise NotImplementedError
+
+
+class _Connection(Line):
+    def __init__(
+        self, requests: Sequence[bytes], until: float, done: asyncio.Future[None], pause: float, begin: float
+    ) -> None:
+        super().__init__()
+        self._requests = requests
+        self._pause = pause
+        self._due = begin
+        self._until = until
+        self._done = done
+        self._next = 0
+        self._sent = 0.0
+        self.number = 0
+        self.refused = 0
+        self.latencies: list[float] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._go_on()
+
+    def answered(self, body: bytes, *, ok: bool) -> None:  # noqa: ARG002 - answers are only counted
+        self.number += 1
+        self.refused += not ok
         now = time.perf_counter()
         self.latencies.append(now - self._sent)
         if now < self._until:
-            self._send()
+            self._go_on()
         else:
-            self._transport.close()
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._done.done():
             self._done.set_result(None) if exc is None else self._done.set_exception(exc)
 
+    def _go_on(self) -> None:
+        """A request that could not be sent in time is late from then on, as its sender would see it."""
+        wait = self._due - time.perf_counter()
+        if self._pause and wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
+            self._send()
+
     def _send(self) -> None:
-        self._sent = time.perf_counter()
-        self._transport.write(self._requests[self._next])
+        self._sent = self._due if self._pause else time.perf_counter()
+        self._due += self._pause
+        self.transport.write(self._requests[self._next])
         self._next = (self._next + 1) % len(self._requests)
 
 
@@ -76,12 +112,17 @@ def request(path: str, body: bytes, token: str) -> bytes:
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _same(protocol: _Connection) -> _Connection:
-    return protocol
+def _same(line: Line) -> Line:
+    return line
 
 
-async def run(port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
-    """Sends the requests round and round; each connection has a share of them for itself."""
+async def run(
+    port: int, requests: Sequence[bytes], *, connections: int, seconds: float, rate: float | None = None
+) -> Load:
+    """Sends the requests round and round; each connection has a share of them for itself.
+
+    With a `rate`, so many are due in each second, and what a request waits for its turn counts as well.
+    """
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     until = began + seconds
@@ -89,13 +130,14 @@ async def run(port: int, requests: Sequence[bytes], *, connections: int, seconds
     protocols: list[_Connection] = []
     for number in range(connections):
         end: asyncio.Future[None] = loop.create_future()
-        protocol = _Connection(requests[number::connections], until, end)
-        await loop.create_connection(partial(_same, protocol), "127.0.0.1", port)
+        pause = connections / rate if rate else 0.0
+        protocol = _Connection(requests[number::connections], until, end, pause, began + pause * number / connections)
+        await protocol.connect(port)
         ends.append(end)
         protocols.append(protocol)
     await asyncio.wait_for(asyncio.gather(*ends), seconds + 30)
     return Load(
-        answered=sum(protocol.answered for protocol in protocols),
+        answered=sum(protocol.number for protocol in protocols),
         refused=sum(protocol.refused for protocol in protocols),
         seconds=time.perf_counter() - began,
         latencies=sorted(latency for protocol in protocols for latency in protocol.latencies),

@@ -22,6 +22,7 @@ message that is used where the raiser has nothing better to say. Nothing here kn
         ├── RateLimitedError        rate_limited 429
         ├── InternalError           internal_error 500
         └── UnavailableError        unavailable 503
+            └── DiskFullError       unavailable 503
 """
 
 from __future__ import annotations
@@ -228,6 +229,12 @@ class UnavailableError(ProblemError):
         super().__init__(detail, retry_after=retry_after)
 
 
+class DiskFullError(UnavailableError):
+    """The ledger's disk is full; what was not committed is tried again by whoever holds it."""
+
+    default = "The ledger's disk is full: keep the data and try again; an operator has to make room."
+
+
 def problem_classes() -> dict[str, type[ProblemError]]:
     """Code → class, for whoever turns a received problem back into an exception."""
     found: dict[str, type[ProblemError]] = {}
@@ -235,6 +242,6 @@ def problem_classes() -> dict[str, type[ProblemError]]:
     while queue:
         cls = queue.pop()
         queue.extend(cls.__subclasses__())
-        if cls not in (ProblemError, MalformedRequestError):
-            found[cls.code] = cls
+        if cls is not ProblemError:
+            found.setdefault(cls.code, cls)  # a class comes before those below it
     return found

@@ -29,6 +29,8 @@ MAX_BEATS = 1_000
 """Limit of beats in one call of `POST /bot/heartbeats`."""
 MAX_RECORDS = 1_000
 """Limit of records in one `push_data` call."""
+DEFAULT_KIND = "record"
+"""Kind of a record that names none."""
 MAX_STATUS = 64
 """Limit of the status text, in characters; longer ones are cut, not refused."""
 MAX_LABELS = 16
@@ -93,6 +95,7 @@ ProfileId = Annotated[str, StringConstraints(pattern=r"^prf_[0-9a-z]{1,32}$")]
 Epoch = Annotated[int, Field(ge=1, le=MAX_EPOCH, strict=True)]
 Revision = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
 BatchNumber = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+RecordKind = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")]
 LabelText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
 Labels = Annotated[dict[LabelText, LabelText], AfterValidator(_label_count)]
 Status = Annotated[str, BeforeValidator(_status)]
@@ -190,7 +193,7 @@ class HeartbeatsRequest(TypedDict):
 class Record(_Request):
     """One record of a `push_data` call."""
 
-    kind: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,64}$")] = "record"
+    kind: RecordKind = DEFAULT_KIND
     at: Moment | None = None
     data: JsonValue = None
 
@@ -202,6 +205,23 @@ class PushRequest(_Request):
     epoch: Epoch | None = None
     batch: BatchNumber
     records: Annotated[list[Record], Field(max_length=MAX_RECORDS)]
+
+
+class RecordFields(TypedDict, total=False):
+    """`Record` as a dictionary."""
+
+    kind: RecordKind
+    at: Moment | None
+    data: JsonValue
+
+
+class PushFields(TypedDict):
+    """`PushRequest` as a dictionary."""
+
+    profile: NotRequired[ProfileId | None]
+    epoch: NotRequired[Epoch | None]
+    batch: BatchNumber
+    records: Annotated[list[RecordFields], Field(max_length=MAX_RECORDS)]
 
 
 class LeaveRequest(_Request):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,23 @@ def test_the_promises_hold(scenario: str, folder: Path) -> None:
     assert outcome["moves"] == 0
     assert f"{scenario}: kept" in done.stderr
     assert not list(folder.iterdir()), "something was left behind"
+
+
+def test_every_acknowledged_record_is_there_once_whatever_is_killed(folder: Path) -> None:
+    done = run(folder, "everything-killed", "--bots", "20", "--ttl", "4", "--records", "3000", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (outcome,) = json.loads(done.stdout)["scenarios"]
+    assert outcome["broken"] is False
+    (told,) = outcome["told"]
+    assert int(re.findall(r"(\d+) records acknowledged", told)[0]) >= 3000, told
+    assert "lost 0, doubled 0, incomplete 0, out of order 0, under an old epoch 0" in told
+    assert re.findall(r"(\w+) [1-9]\d*", told.partition("killed: ")[2]) == [
+        "bots",
+        "postgres",
+        "steward",
+        "valkey",
+        "web",
+    ]
 
 
 def test_an_unknown_scenario_is_refused_before_anything_starts(folder: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_fleet_that_does_not_recover_breaks_a_promise() -> None:
 def test_what_is_acknowledged_and_in_the_ledger_once_is_well() -> None:
     rows = [Row(1, 1, 0), Row(1, 2, 0), Row(1, 2, 1), Row(5, 1, 0)]
     found = audit(PROFILE, [BatchName(PROFILE, 1, 2), BatchName(PROFILE, 5, 1)], rows)
-    assert found == LedgerAccount(acknowledged=2)
+    assert found == LedgerAccount(acknowledged=2, rows=4)
     assert not outcome(Account(), found).broken
 
 
@@ -248,4 +248,13 @@ def test_a_record_behind_one_of_a_newer_epoch_is_stale() -> None:
 
 def test_the_accounts_of_all_profiles_add_up() -> None:
     one = LedgerAccount(acknowledged=3, lost=1, texts=("lost",))
-    assert one.plus(LedgerAccount(acknowledged=2, doubled=4)) == LedgerAccount(5, 1, 4, 0, ("lost",))
+    assert one.plus(LedgerAccount(acknowledged=2, doubled=4)) == LedgerAccount(5, 1, 4, 0, texts=("lost",))
+
+
+def test_records_out_of_their_order_and_parts_of_batches_are_found() -> None:
+    whole = [Row(1, 1, 0), Row(1, 1, 1), Row(1, 2, 0), Row(1, 2, 1), Row(2, 1, 0), Row(2, 1, 1)]
+    found = audit(PROFILE, [], whole, size=2)
+    assert (found.disordered, found.incomplete, found.rows, found.texts) == (0, 0, 6, ())
+    found = audit(PROFILE, [], [whole[2], whole[3], whole[1], whole[4], whole[5]], size=2)
+    assert (found.disordered, found.incomplete) == (1, 1)
+    assert len(found.texts) == 2

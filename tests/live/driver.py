@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from rota.errors import ProblemError
 from rota.live import bots, keys, profiles
 from rota.live.beats import Answer, Beats
 from rota.live.bots import Newcomer, Restored
@@ -76,7 +77,12 @@ class Driver:
         await bots.leave(self.live, self.fleet, bot, self.digests[bot], reason)
 
     async def resolve(self, bot: str, profile: str | None = None, epoch: int | None = None) -> tuple[str, int]:
-        return await bots.resolve(self.live, self.fleet, bot, self.digests[bot], ttl=TTL, profile=profile, epoch=epoch)
+        (found,) = await bots.resolve(
+            self.live, self.fleet, [bots.Claim(bot, self.digests[bot], profile, epoch)], ttl=TTL
+        )
+        if isinstance(found, ProblemError):
+            raise found
+        return found
 
     async def want(self, profile: str, want: str = "started", **changes: Any) -> int:
         """A wish with the next version unless `version` is given."""

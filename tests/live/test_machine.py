@@ -145,20 +145,11 @@ class Fleet(Model):
         if process is None or process.digest is None or process.granted is None:
             return
         work = process.granted if old or process.work is None else process.work
-        try:
-            profile, epoch = self.run(
-                live_bots.resolve(
-                    self.live,
-                    self.driver.fleet,
-                    slot,
-                    process.digest,
-                    ttl=TTL,
-                    profile=work.profile,
-                    epoch=work.epoch,
-                )
-            )
-        except (UnknownBotError, SupersededError):
+        claim = live_bots.Claim(slot, process.digest, work.profile, work.epoch)
+        (owned,) = self.run(live_bots.resolve(self.live, self.driver.fleet, [claim], ttl=TTL))
+        if isinstance(owned, UnknownBotError | SupersededError):
             return
+        profile, epoch = owned
         assert epoch >= self.epochs[profile], "data was taken under an epoch older than one that was granted"
 
     # What clients and operators do

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rota.errors import InvalidRequestError, SupersededError, UnknownBotError
-from tests.live.driver import Driver
+from rota.live.bots import Claim, resolve
+from tests.live.driver import TTL, Driver
 
 
 async def test_data_belongs_to_the_current_assignment_by_default(driver: Driver) -> None:
@@ -51,3 +52,22 @@ async def test_an_unknown_token_is_refused(driver: Driver) -> None:
     driver.digests["s1/1"] = b"x" * 32
     with pytest.raises(UnknownBotError):
         await driver.resolve("s1/1")
+
+
+async def test_many_are_answered_in_their_order_and_none_for_another(driver: Driver) -> None:
+    """More than one script call holds; an error of one is nobody else's."""
+    work = await driver.working("s1/1")
+    await driver.auth("s1/2")
+    one = Claim("s1/1", driver.digests["s1/1"], None, None)
+    wrong = [
+        Claim("s1/1", b"\x00" * 32, None, None),
+        Claim("s1/2", driver.digests["s1/2"], None, None),
+        Claim("s1/2", driver.digests["s1/2"], work.profile, work.epoch),
+        Claim("s1/1", driver.digests["s1/1"], None, work.epoch + 1),
+    ]
+    found = await resolve(driver.live, driver.fleet, [one, *wrong] * 50, ttl=TTL)
+    kinds = [UnknownBotError, InvalidRequestError, SupersededError, InvalidRequestError]
+    for at in range(0, len(found), 5):
+        assert found[at] == (work.profile, work.epoch)
+        assert [type(error) for error in found[at + 1 : at + 5]] == kinds
+    assert await resolve(driver.live, driver.fleet, [], ttl=TTL) == []

@@ -208,11 +208,12 @@ async def test_the_check_tells_what_is_wrong(bots: Fleet) -> None:
 
 async def test_fleets_are_made_and_their_policy_is_changed(site: Site) -> None:
     made = await site.made("fleets", name="fast", interval=0.5, ttl=1)
-    assert made == {"name": "fast", "interval": 0.5, "ttl": 1}
+    for_ever = {"keep_days": None, "keep_records": None}
+    assert made == {"name": "fast", "interval": 0.5, "ttl": 1, **for_ever}
     assert [item["name"] for item in (await site.shown("fleets"))["items"]] == ["default", "fast"]
     is_problem(await site.rest.post("/api/v1/fleets", json={"name": "fast"}), 409, "conflict")
     changed = await site.rest.patch("/api/v1/fleets/fast", json={"ttl": 86_400})
-    assert changed.json() == {"name": "fast", "interval": 0.5, "ttl": 86_400}
+    assert changed.json() == {"name": "fast", "interval": 0.5, "ttl": 86_400, **for_ever}
     cases: list[tuple[Json, str]] = [
         ({"name": "Upper"}, "name"),
         ({"name": ""}, "name"),
@@ -235,6 +236,24 @@ async def test_fleets_are_made_and_their_policy_is_changed(site: Site) -> None:
             "/api/v1/fleets/fast", content=content, headers={"content-type": "application/json"}
         )
         assert wrong_fields(answer) == ["interval"]
+
+
+async def test_how_long_records_are_kept_is_said_by_fleets_and_accounts(site: Site) -> None:
+    changed = await site.rest.patch("/api/v1/fleets/default", json={"keep_days": 30})
+    assert (changed.json()["keep_days"], changed.json()["keep_records"]) == (30, None)
+    changed = await site.rest.patch("/api/v1/fleets/default", json={"keep_records": 500})
+    assert (changed.json()["keep_days"], changed.json()["keep_records"]) == (30, 500)
+    assert (await site.shown("fleets/default"))["keep_records"] == 500
+    account = f"accounts/{await site.account('client')}"
+    limits: list[Json] = [{"keep_days": 7}, {"keep_records": 0}, {"keep_days": None}]
+    for limit in limits:
+        assert (await site.rest.patch(f"/api/v1/{account}", json=limit)).status_code == 200
+    found = await site.shown(account)
+    assert (found["keep_days"], found["keep_records"]) == (None, 0)
+    for path in ("fleets/default", account):
+        for name, value in (("keep_days", -1), ("keep_days", 36_501), ("keep_records", 10_000_001)):
+            assert wrong_fields(await site.rest.patch(f"/api/v1/{path}", json={name: value})) == [name]
+    is_problem(await site.rest.patch("/api/v1/accounts/acc_none", json={"keep_days": 1}), 404, "not_found")
 
 
 async def test_events_are_shown_newest_first_paged_and_filtered(bots: Fleet) -> None:

@@ -25,6 +25,8 @@ WATCHED_ON = 0.2
 FAULT_WITHIN = 10.0
 """Times the ttl, and `FAULT_GRACE` seconds more, after which a fault that cannot be injected is given up."""
 FAULT_GRACE = 90.0
+SLOWEST = 100
+"""Records a second that are pushed while everything is killed; with fewer the scenario is given up."""
 PROMPTLY = 2.0
 """Seconds after rota's deadline within which somebody works again for a dead bot's profile, if enough bots are free."""
 
@@ -53,6 +55,7 @@ class Outcome:
     own_lag_s: float = 0.0
     unmet: tuple[str, ...] = field(default=())
     texts: tuple[str, ...] = field(default=())
+    told: tuple[str, ...] = field(default=())
 
     @property
     def broken(self) -> bool:
@@ -107,6 +110,7 @@ async def _try(stage: Stage, scenario: Scenario, report: Report) -> Outcome:
         texts = (f"the fleet did not settle before the scenario: {stage.state()}",)
         return Outcome(scenario.name, texts=texts)
     stage.crowd.loop_lag, stage.crowd.most_missing = Histogram(), 0
+    stage.told.clear()
     try:
         await stage.forgive()
         stage.witness.open_account()
@@ -134,7 +138,10 @@ async def _inject(stage: Stage, scenario: Scenario, report: Report) -> tuple[Inj
     """Injects the faults and waits for the recovery: what was injected, how long it took, and what was amiss."""
     operator = None if scenario.patient else asyncio.create_task(stage.hurry())
     try:
-        async with asyncio.timeout(FAULT_WITHIN * stage.options.ttl + FAULT_GRACE):
+        within = FAULT_WITHIN * stage.options.ttl + FAULT_GRACE
+        if scenario.by_records:
+            within += stage.options.records / SLOWEST
+        async with asyncio.timeout(within):
             injected = await scenario.inject(stage)
         operator = operator or asyncio.create_task(stage.hurry())
         report(f"{scenario.name}: waiting for the recovery")
@@ -202,6 +209,7 @@ def conclude(
         own_lag_s=round(stage.crowd.loop_lag.longest, 3) if stage else 0.0,
         unmet=unmet,
         texts=(*account.texts, *ledger.texts),
+        told=tuple(stage.told) if stage else (),
     )
 
 

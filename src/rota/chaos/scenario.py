@@ -31,7 +31,8 @@ class Scenario:
     `spoils`: what it breaks stays lost, and the next scenario gets an installation of its own. `prompt`: enough bots
     are free, so that what was set free must be given away at once; `mistrust`: but so many leases later, because rota
     trusts no moment that was noted before. `crowd`: so many times the usual number of bots, in
-    an installation of its own. `patient`: no operator releases what is held back meanwhile.
+    an installation of its own. `patient`: no operator releases what is held back meanwhile. `by_records`: it lasts
+    until so many records are pushed as were asked for.
     """
 
     name: str
@@ -42,3 +43,4 @@ class Scenario:
     mistrust: int = 0
     crowd: int = 1
     patient: bool = False
+    by_records: bool = False

@@ -39,6 +39,7 @@ from rota.chaos.on_stores import (
 )
 from rota.chaos.orders import orders_cut_short
 from rota.chaos.poison import profiles_poisonous
+from rota.chaos.pushers import everything_killed
 from rota.chaos.scenario import Scenario
 
 HOUR = 3600
@@ -82,6 +83,12 @@ SCENARIOS = (
     Scenario("valkey-killed", "kill -9 of Valkey with its append-only file", valkey_killed),
     Scenario("postgres-killed", "kill -9 of PostgreSQL", postgres_killed),
     Scenario("everything-restarted", "web workers, stewards and stores are restarted in order", everything_restarted),
+    Scenario(
+        "everything-killed",
+        "50 bots push all the time; they, web workers, stewards and stores are killed at random",
+        everything_killed,
+        by_records=True,
+    ),
     Scenario("valkey-slow", "every answer of Valkey takes 500 ms longer, for 1.5 ttl", slow(valkey)),
     Scenario("postgres-slow", "every answer of PostgreSQL takes 500 ms longer, for 1.5 ttl", slow(postgres)),
     Scenario("valkey-cut", "no byte to or from Valkey for 1.5 ttl", cut(valkey, BOTH)),

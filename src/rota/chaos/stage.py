@@ -57,6 +57,8 @@ class Options:
     ttl: float = 5.0
     bots: int = 300
     seed: int | None = None
+    records: int = 10_000
+    """How many are pushed where a scenario lasts for so long."""
 
     @property
     def profiles(self) -> int:
@@ -82,6 +84,8 @@ class Stage:
         self.key = ""
         """An operator's, for REST."""
         self.enrolment_key = ""
+        self.told: list[str] = []
+        """What scenarios have to say besides figures."""
         self._poisonous: dict[str, bool] = {}
         self._rest: Rest | None = None
         self._crowd: Crowd | None = None
@@ -121,7 +125,7 @@ class Stage:
         options = self.options
         _allow_open_files()
         self.key = await self.installation.start(found)
-        self._rest = rest = Rest(self.installation.url, self.key, timeout=REST_TIMEOUT)
+        self._rest = rest = Rest(self.installation.url, self.key, timeout=REST_TIMEOUT, patience=REST_TIMEOUT)
         await rest.post("/fleets", {"name": FLEET, "interval": options.interval, "ttl": options.ttl})
         smallest = max(1, options.bots // SMALLEST)
         wanted = Wanted(FLEET, SERVERS, options.bots, options.profiles, smallest=smallest)
@@ -245,7 +249,7 @@ class Stage:
             ProblemError: rota does not do it.
         """
         struck, self.witness.struck = self.witness.struck, set()
-        await self._release(struck)
+        await self.release(struck)
 
     async def hurry(self) -> None:
         """An impatient operator, until cancelled: releases every profile that is held back because its bot died.
@@ -255,9 +259,14 @@ class Stage:
         while True:
             await asyncio.sleep(HURRY)
             with contextlib.suppress(ProblemError):
-                await self._release(self.witness.bereft())
+                await self.release(self.witness.bereft())
 
-    async def _release(self, profiles: Iterable[str]) -> None:
+    async def release(self, profiles: Iterable[str]) -> None:
+        """An operator has these profiles held back no longer.
+
+        Raises:
+            ProblemError: rota does not do it.
+        """
         await in_parallel((self.rest.post(f"/profiles/{profile}/release") for profile in profiles), lambda _done: None)
 
     async def audit(self) -> LedgerAccount:
@@ -277,10 +286,17 @@ class Stage:
             whole = whole.plus(account)
         return whole
 
-    async def _audit_one(self, profile: str, acknowledged: list[BatchName]) -> LedgerAccount:
+    async def rows(self, profile: str) -> list[Row]:
+        """A profile's records as the ledger holds them, in the order of their arrival."""
         pages = self.rest.pages(f"/profiles/{profile}/records")
-        rows = [Row(record["epoch"], record["batch"], record["position"]) async for record in pages]
-        return audit(profile, acknowledged, rows)
+        return [Row(record["epoch"], record["batch"], record["position"]) async for record in pages]
+
+    def tell(self, text: str) -> None:
+        """For whoever reads the outcome."""
+        self.told.append(text)
+
+    async def _audit_one(self, profile: str, acknowledged: list[BatchName]) -> LedgerAccount:
+        return audit(profile, acknowledged, await self.rows(profile))
 
 
 def _allow_open_files() -> None:

@@ -211,6 +211,11 @@ class LedgerAccount:
     lost: int = 0
     doubled: int = 0
     stale: int = 0
+    disordered: int = 0
+    """Records that lie behind one of a later batch, or of a later place in theirs, of the same epoch."""
+    incomplete: int = 0
+    """Batches of which not every record is there."""
+    rows: int = 0
     texts: tuple[str, ...] = ()
 
     def plus(self, other: LedgerAccount) -> LedgerAccount:
@@ -221,6 +226,9 @@ class LedgerAccount:
             lost=self.lost + other.lost,
             doubled=self.doubled + other.doubled,
             stale=self.stale + other.stale,
+            disordered=self.disordered + other.disordered,
+            incomplete=self.incomplete + other.incomplete,
+            rows=self.rows + other.rows,
             texts=(*self.texts, *other.texts)[:KEPT_TEXTS],
         )
 
@@ -233,23 +241,43 @@ class Row(NamedTuple):
     position: int
 
 
-def audit(profile: str, acknowledged: Iterable[BatchName], rows: Iterable[Row]) -> LedgerAccount:
+def audit(
+    profile: str, acknowledged: Iterable[BatchName], rows: Iterable[Row], *, size: int | None = None
+) -> LedgerAccount:
     """Compares what bots were answered with one profile's rows in the order of their arrival.
 
-    A row that arrived after one of a later epoch was taken although it was stale.
+    A row that arrived after one of a later epoch was taken although it was stale. With a `size` every batch has so many
+    records.
     """
     seen: Counter[Row] = Counter()
     newest, stale, texts = 0, 0, []
+    disordered: list[Row] = []
+    last = Row(0, 0, 0)
     for row in rows:
         seen[row] += 1
+        if row.epoch == last.epoch and row < last:
+            disordered.append(row)
+        last = row
         if row.epoch < newest:
             stale += 1
             texts.append(f"stale: {profile} took batch {row.batch} of epoch {row.epoch} after one of {newest}")
         newest = max(newest, row.epoch)
-    held = {(row.epoch, row.batch) for row in seen}
+    held = Counter((row.epoch, row.batch) for row in seen)
+    incomplete = [name for name, number in held.items() if size is not None and number != size]
     names = set(acknowledged)
     lost = [name for name in names if (name.epoch, name.batch) not in held]
     doubled = [row for row, times in seen.items() if times > 1]
     texts += [f"lost: {profile} misses batch {name.batch} of epoch {name.epoch}" for name in lost]
     texts += [f"doubled: {profile} has batch {row.batch} of epoch {row.epoch} {seen[row]} times" for row in doubled]
-    return LedgerAccount(len(names), len(lost), len(doubled), stale, tuple(texts[:KEPT_TEXTS]))
+    texts += [f"out of order: {profile} has batch {row.batch} of epoch {row.epoch} too late" for row in disordered]
+    texts += [f"incomplete: {profile} has only parts of batch {batch} of epoch {epoch}" for epoch, batch in incomplete]
+    return LedgerAccount(
+        acknowledged=len(names),
+        lost=len(lost),
+        doubled=len(doubled),
+        stale=stale,
+        disordered=len(disordered),
+        incomplete=len(incomplete),
+        rows=seen.total(),
+        texts=tuple(texts[:KEPT_TEXTS]),
+    )

@@ -32,12 +32,18 @@ COLUMNS = (
     "recovered, s",
 )
 
+TOLD_AT_ONCE = 3
+"""So much of what was seen in a scenario that broke is printed before the others have run."""
+
 
 def chaos(
     names: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="All, if none is given.")] = None,
     *,
     ttl: Annotated[float, typer.Option(min=4, max=600, help="The fleet's ttl, seconds; interval is a third.")] = 5.0,
     bots: Annotated[int, typer.Option(min=20, max=5_000, help="Simulated bots.")] = 300,
+    records: Annotated[
+        int, typer.Option(min=1000, max=10_000_000, help="Records pushed in everything-killed.")
+    ] = 10_000,
     seed: Annotated[int | None, typer.Option(help="Makes chance repeatable.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
@@ -48,7 +54,7 @@ def chaos(
         _print_list(chosen, as_json=as_json)
         return
     began = time.monotonic()
-    outcomes = asyncio.run(_run(chosen, Options(ttl=ttl, bots=bots, seed=seed)))
+    outcomes = asyncio.run(_run(chosen, Options(ttl=ttl, bots=bots, seed=seed, records=records)))
     broken = any(outcome.broken for outcome in outcomes)
     if as_json:
         seconds = round(time.monotonic() - began, 1)
@@ -101,6 +107,11 @@ async def _run(scenarios: list[Scenario], options: Options) -> list[Outcome]:
         bar.advance(task)
         verdict = "[bold red]BROKEN[/]" if outcome.broken else "[green]kept[/]"
         bar.console.print(f"{outcome.scenario}: {verdict}, recovered after {_seconds(outcome.recovered_s)} s")
+        for text in outcome.told:
+            bar.console.print(f"  {text}", highlight=False, soft_wrap=True)
+        if outcome.broken:  # all of it follows at the end, which with a long ttl is more than an hour away
+            for text in (*outcome.unmet, *outcome.texts)[:TOLD_AT_ONCE]:
+                bar.console.print(f"  {text}", soft_wrap=True, markup=False, highlight=False)
 
     from rota.cli.founding import found  # noqa: PLC0415 - every other command starts faster without the ledger
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from rota.errors import ConflictError, NotFoundError
-from rota.ledger import checks
+from rota.ledger import checks, retention
 from rota.ledger.connection import Transaction
 from rota.ledger.page import Page, bounded, new_id, page_of
 from rota.ledger.tables import accounts
@@ -57,6 +58,24 @@ async def get(tx: Transaction, account_id: str) -> Account:
         NotFoundError: there is none with this id.
     """
     row = (await tx.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
+    if row is None:
+        raise NotFoundError(f"There is no account {account_id}.")
+    return Account(*row)
+
+
+async def set_limits(tx: Transaction, account_id: str, limits: Mapping[str, int | None]) -> Account:
+    """Changes `keep_days` and `keep_records` where they are given: 0 is no limit, None what the fleet says.
+
+    Raises:
+        NotFoundError: there is none with this id.
+        InvalidRequestError: a limit that makes no sense.
+    """
+    known = {name: limits[name] for name in ("keep_days", "keep_records") if name in limits}
+    retention.check(known.get("keep_days"), known.get("keep_records"))
+    if not known:
+        return await get(tx, account_id)
+    changed = update(accounts).where(accounts.c.id == account_id).values(known).returning(accounts)
+    row = (await tx.execute(changed)).one_or_none()
     if row is None:
         raise NotFoundError(f"There is no account {account_id}.")
     return Account(*row)

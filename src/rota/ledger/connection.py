@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from rota.errors import InvalidRequestError, StoreError, UnavailableError
+from rota.errors import DiskFullError, InvalidRequestError, RotaError, StoreError, UnavailableError
 
 Transaction = AsyncConnection
 """What the functions of the ledger take; opaque to everybody else."""
@@ -29,6 +29,7 @@ LEADER_LOCK = 7_682_001
 _AWAY_CLASSES = {"08", "25", "53", "57", "58", "55", "40"}
 """SQLSTATE classes that a later try may be spared: connection, read-only, resources, shutdown, I/O, locks, deadlock."""
 
+_DISK_FULL = "53100"
 _UNTYPABLE = {"22021", "22P05"}
 """SQLSTATEs of a text that PostgreSQL cannot hold."""
 
@@ -124,6 +125,11 @@ class _Away:
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, exc.DBAPIError) and sqlstate(error) in _UNTYPABLE:
             raise InvalidRequestError("A text holds a character that cannot be stored, such as NUL.") from error
+        if isinstance(error, RotaError):
+            return
+        if error is not None and _state(error) == _DISK_FULL:
+            log.error("disk of the ledger is full", error=str(error).partition("\n")[0])
+            raise DiskFullError from error
         if error is not None and is_away(error):
             log.warning("ledger away", error=str(error).partition("\n")[0])
             msg = "The ledger does not answer at the moment: try again."
@@ -142,6 +148,11 @@ def is_away(error: BaseException) -> bool:
             return True
         return error.orig is not None and is_away_state(sqlstate(error))
     return isinstance(error, asyncpg.PostgresError) and is_away_state(error.sqlstate)
+
+
+def _state(error: BaseException) -> str | None:
+    """The SQLSTATE, whichever of the two libraries brings it."""
+    return sqlstate(error) if isinstance(error, exc.DBAPIError) else getattr(error, "sqlstate", None)
 
 
 def sqlstate(error: exc.DBAPIError) -> str | None:

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from rota.errors import ConflictError, NotFoundError
-from rota.ledger import checks
+from rota.ledger import checks, retention
 from rota.ledger.connection import Transaction
 from rota.ledger.tables import fleets
 
@@ -76,8 +76,10 @@ async def set_policy(
     interval: float | None = None,
     ttl: float | None = None,
     beats_per_second: float | None = None,
+    keep_days: int | None = None,
+    keep_records: int | None = None,
 ) -> Fleet:
-    """Changes what is given and returns the fleet.
+    """Changes what is given and returns the fleet; records are kept for ever with 0.
 
     Raises:
         InvalidRequestError: a ttl under two intervals, or a value out of range.
@@ -92,7 +94,14 @@ async def set_policy(
     _check_policy(new_interval, new_ttl)
     if not 1 <= new_budget <= MOST_BEATS:
         raise checks.refuse("beats_per_second", f"must be between 1 and {MOST_BEATS:.0f}")
-    new = {"interval": new_interval, "ttl": new_ttl, "beats_per_second": new_budget}
+    retention.check(keep_days, keep_records)
+    new = {
+        "interval": new_interval,
+        "ttl": new_ttl,
+        "beats_per_second": new_budget,
+        "keep_days": row.keep_days if keep_days is None else keep_days,
+        "keep_records": row.keep_records if keep_records is None else keep_records,
+    }
     values = update(fleets).where(fleets.c.name == name).values(new)
     return Fleet(*(await tx.execute(values.returning(fleets))).one())
 

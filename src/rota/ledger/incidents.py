@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from rota.ledger.connection import Transaction
@@ -57,31 +57,42 @@ class Changed:
 async def observe(tx: Transaction, fleet: str, kind: str, seen: Sequence[Sighting]) -> Changed:
     """Raises what is seen for the first time, keeps up what still is, and closes what is not seen any more."""
     known = {incident.subject for incident in await open_of(tx, fleet, kind)}
-    if seen:
-        rows = [
-            {"fleet": fleet, "kind": kind, "subject": one.subject, "message": one.message, "detail": dict(one.detail)}
-            for one in seen
-        ]
-        statement = insert(incidents).values(rows)
-        new = statement.excluded
-        await tx.execute(
-            statement.on_conflict_do_update(
-                index_elements=[incidents.c.fleet, incidents.c.kind, incidents.c.subject],
-                index_where=incidents.c.closed_at.is_(None),
-                set_={"message": new.message, "detail": new.detail, "seen_at": func.now()},
-            )
-        )
+    await sight(tx, fleet, kind, seen)
     subjects = {one.subject for one in seen}
     over = sorted(known - subjects)
     if over:
-        ended = update(incidents).where(
-            incidents.c.fleet == fleet,
-            incidents.c.kind == kind,
-            incidents.c.subject.in_(over),
-            incidents.c.closed_at.is_(None),
-        )
-        await tx.execute(ended.values(closed_at=func.now()))
+        await _close(tx, fleet, kind, incidents.c.subject.in_(over))
     return Changed(sorted(subjects - known), over)
+
+
+async def sight(tx: Transaction, fleet: str, kind: str, seen: Sequence[Sighting]) -> None:
+    """Raises what is seen for the first time and keeps up what still is; closes nothing."""
+    if not seen:
+        return
+    rows = [
+        {"fleet": fleet, "kind": kind, "subject": one.subject, "message": one.message, "detail": dict(one.detail)}
+        for one in seen
+    ]
+    statement = insert(incidents).values(rows)
+    new = statement.excluded
+    await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=[incidents.c.fleet, incidents.c.kind, incidents.c.subject],
+            index_where=incidents.c.closed_at.is_(None),
+            set_={"message": new.message, "detail": new.detail, "seen_at": func.now()},
+        )
+    )
+
+
+async def close_unseen(tx: Transaction, fleet: str, kind: str, seconds: float) -> list[str]:
+    """Closes what nobody has seen for so long; the subjects that are over."""
+    return await _close(tx, fleet, kind, incidents.c.seen_at < func.now() - timedelta(seconds=seconds))
+
+
+async def _close(tx: Transaction, fleet: str, kind: str, which: ColumnElement[bool]) -> list[str]:
+    of_kind = (incidents.c.fleet == fleet, incidents.c.kind == kind, incidents.c.closed_at.is_(None))
+    ended = update(incidents).where(*of_kind, which).values(closed_at=func.now())
+    return sorted((await tx.execute(ended.returning(incidents.c.subject))).scalars())
 
 
 async def open_of(tx: Transaction, fleet: str, kind: str | None = None) -> list[Incident]:

@@ -5,15 +5,17 @@ Called by the web layer and the steward; each function is one script call, or a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgpack
 
 from rota.errors import (
     InvalidRequestError,
     NotFoundError,
+    ProblemError,
     SlotContestedError,
     SupersededError,
     UnavailableError,
@@ -26,7 +28,7 @@ from rota.live.scripts import Live
 from rota.protocol import Working, deadline_after_ms
 
 STEP = 100
-"""Bots flagged in one script call."""
+"""Bots flagged, or claims resolved, in one script call."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,22 @@ class Newcomer:
     version: str
     labels: Mapping[str, str]
     address: str
+
+
+class Claim(NamedTuple):
+    """Whose data a bot says to have: None stands for what it is bound to."""
+
+    bot: str
+    digest: bytes
+    profile: str | None
+    epoch: int | None
+
+
+class Owned(NamedTuple):
+    """The assignment that data belongs to."""
+
+    profile: str
+    epoch: int
 
 
 async def auth(live: Live, fleet: str, newcomer: Newcomer, *, ttl: float, leased: Working | None) -> Restored | None:
@@ -85,29 +103,36 @@ async def leave(live: Live, fleet: str, bot: str, digest: bytes, reason: str) ->
         raise UnknownBotError
 
 
-async def resolve(
-    live: Live, fleet: str, bot: str, digest: bytes, *, ttl: float, profile: str | None, epoch: int | None
-) -> tuple[str, int]:
-    """Profile and epoch that the bot's data belongs to; moves the bot's deadline.
+async def resolve(live: Live, fleet: str, claims: Sequence[Claim], *, ttl: float) -> list[Owned | ProblemError]:
+    """What the data of each bot belongs to, in the order of the claims; moves the bots' deadlines.
+
+    In the place of a claim that is refused stands UnknownBotError (the token is not on the roster), SupersededError
+    (the profile has a newer epoch or another owner) or InvalidRequestError (nothing is named and nothing bound, or the
+    epoch was never granted).
 
     Raises:
-        UnknownBotError: the token is not on the roster.
-        SupersededError: the profile has a newer epoch or another owner.
-        InvalidRequestError: nothing is named and nothing is bound, or the epoch was never granted.
+        UnavailableError: the store is away.
     """
-    reply = await live.call(
-        "resolve", fleet, bot, digest, deadline_after_ms(ttl), profile or "", "" if epoch is None else epoch
-    )
-    code = reply[0]
+    found: list[Owned | ProblemError] = []
+    for start in range(0, len(claims), STEP):
+        flat: list[str | bytes] = []
+        for claim in claims[start : start + STEP]:
+            flat += (claim.bot, claim.digest, claim.profile or "", "" if claim.epoch is None else str(claim.epoch))
+        replies = await live.call("resolve", fleet, msgpack.packb(flat, use_bin_type=False), deadline_after_ms(ttl))
+        found += [_owned(*replies[at : at + 3]) for at in range(0, len(replies), 3)]
+    return found
+
+
+def _owned(code: bytes, profile: bytes, epoch: bytes) -> Owned | ProblemError:
+    if code == b"ok":
+        return Owned(profile.decode(), int(epoch))
     if code == b"unknown":
-        raise UnknownBotError
+        return UnknownBotError()
     if code == b"superseded":
-        raise SupersededError
+        return SupersededError()
     if code == b"none":
-        raise InvalidRequestError("This bot has no assignment: name `profile` and `epoch` of the data.")
-    if code == b"ahead":
-        raise InvalidRequestError("That epoch was never granted for this profile.")
-    return reply[1].decode(), int(reply[2])
+        return InvalidRequestError("This bot has no assignment: name `profile` and `epoch` of the data.")
+    return InvalidRequestError("That epoch was never granted for this profile.")
 
 
 async def kill(live: Live, fleet: str, bot: str) -> None:

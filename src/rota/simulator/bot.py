@@ -324,7 +324,8 @@ class SimulatedBot:
     def _batch(self, work: Work) -> Batch:
         work.batches += 1
         record = {"kind": "progress", "data": {"step": work.batches, "doing": STATUSES[self._status]}}
-        body = {"profile": work.profile, "epoch": work.epoch, "batch": work.batches, "records": [record]}
+        body: dict[str, Any] = {"profile": work.profile, "epoch": work.epoch, "batch": work.batches}
+        body["records"] = [record] * self._around.push_records
         return Batch(work.profile, work.epoch, work.batches, to_json(body))
 
     def _forgotten(self, call: Call, now: float) -> None:

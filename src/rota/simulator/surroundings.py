@@ -32,6 +32,8 @@ class Surroundings:
     rng: Random
     labels: dict[str, str]
     push_every: float = 10.0
+    push_records: int = 1
+    """Records in a batch."""
     longest_stop: float = 0.5
     version: str = "simulated"
     poisonous: dict[str, bool] = field(default_factory=dict)

@@ -21,11 +21,13 @@ from rota.steward.apply import STEP as APPLY_STEP
 from rota.steward.apply import apply
 from rota.steward.drain import drain
 from rota.steward.observe import observe
+from rota.steward.partition import partition
 from rota.steward.promote import promote
 from rota.steward.reap import reap
 from rota.steward.rebuild import rebuild
 from rota.steward.record import STEP as RECORD_STEP
 from rota.steward.record import record
+from rota.steward.retain import Retention
 from rota.steward.rounds import Comparison, Every
 
 ROUND = 0.5
@@ -33,8 +35,12 @@ ROUND = 0.5
 DUTY_TIMEOUT = 30
 """Seconds after which a duty is given up until the next round."""
 STEPS_A_ROUND = 40
+ALL = "*"
+"""In the log, for a duty that is not one fleet's."""
 OBSERVE_EVERY = 2.0
 """Seconds between two looks for incidents."""
+PARTITION_EVERY = 60.0
+"""Seconds between two looks for missing partitions."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +54,8 @@ class Steward:
         self._leadership = Leadership(ledger)
         self._leading = False
         self._observing = Every(OBSERVE_EVERY)
+        self._partitioning = Every(PARTITION_EVERY)
+        self._retention = Retention(ledger)
         self._comparisons: dict[str, Comparison] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -70,6 +78,9 @@ class Steward:
             self._comparisons.clear()
         if not leading:
             return
+        if self._partitioning.due():
+            await self._duty("partition", ALL, lambda: partition(self._ledger))
+        await self._duty("retain", ALL, self._retention.go_on)
         try:
             async with self._ledger.begin() as tx:
                 all_fleets = await fleets.all(tx)

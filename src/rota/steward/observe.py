@@ -21,6 +21,10 @@ SERVERS_NAMED = 50
 SERVERS_TOLD = 5
 """How many servers stand in an incident's figures, and in its sentence."""
 CONTESTED_NAMED = 200
+TOLD_BY_WORKERS = ("disk_full", "missing_partition")
+"""Kinds that web workers raise, again and again while they last."""
+TOLD_WITHIN = 30.0
+"""Seconds without a word after which one of those is over."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +46,11 @@ async def observe(ledger: Ledger, live: Live, fleet: Fleet) -> None:
             await incidents.observe(tx, fleet.name, "mass_silence", [crowd] if crowd else []),
             await incidents.observe(tx, fleet.name, "contested_slot", [contested_slot(bot) for bot in contested]),
         ]
+        over = [await incidents.close_unseen(tx, fleet.name, kind, TOLD_WITHIN) for kind in TOLD_BY_WORKERS]
     for kind, changed in zip(("mass_silence", "contested_slot"), changes, strict=True):
         tell(kind, fleet.name, changed)
+    for kind, subjects in zip(TOLD_BY_WORKERS, over, strict=True):
+        tell(kind, fleet.name, Changed([], subjects))
 
 
 def tell(kind: str, fleet: str, changed: Changed) -> None:

@@ -39,6 +39,10 @@ class Every:
         self.restart()
         return True
 
+    def expire(self) -> None:
+        """It has come now."""
+        self._next = time.monotonic()
+
     def restart(self) -> None:
         """Counts from now on."""
         self._next = time.monotonic() + self._seconds

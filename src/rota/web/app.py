@@ -44,6 +44,7 @@ from rota.web.http import Receive, Scope, Send, bounded
 from rota.web.load import Load
 from rota.web.policies import Policies
 from rota.web.problems import problem_response
+from rota.web.push import Pushes
 from rota.web.state import State, current
 from rota.web.tokens import Leases
 from rota.web.waiting import Waiting
@@ -114,13 +115,16 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     ledger = Ledger(database_url, timeout=settings.store_timeout)
     beats = Beats(live)
     policies = Policies(ledger, live, Load(beats))
-    waiting = Waiting(live, beats)
+    waiting, pushes = Waiting(live, beats), Pushes(ledger, live, policies)
+    admissions = Admissions(ledger)
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
-        yield State(settings, live, ledger, signing, beats, policies, Leases(signing), waiting, Admissions(ledger))
+        leases = Leases(signing)
+        yield State(settings, live, ledger, signing, beats, policies, leases, waiting, admissions, pushes)
     finally:
         await waiting.aclose()
+        await pushes.aclose()
         await policies.aclose()
         await beats.aclose()
         await live.aclose()

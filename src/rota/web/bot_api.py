@@ -21,10 +21,9 @@ from rota.errors import (
     NotFoundError,
     ProblemError,
 )
-from rota.ledger import fences, pushes
-from rota.ledger.pushes import Batch, Row
+from rota.ledger import fences
 from rota.live import bots
-from rota.web.heartbeats import bare, heartbeat, heartbeats, policy_of
+from rota.web.heartbeats import bare, heartbeat, heartbeats
 from rota.web.http import (
     ClientGoneError,
     Receive,
@@ -36,12 +35,10 @@ from rota.web.http import (
     bearer,
     read_body,
 )
-from rota.web.push import storable
 from rota.web.state import State
 from rota.web.tokens import Lease, TokenOwner, digest, make_token, read_token
 
 _AUTH = TypeAdapter(protocol.AuthRequest)
-_PUSH = TypeAdapter(protocol.PushRequest)
 _LEAVE = TypeAdapter(protocol.LeaveRequest)
 _DRAWN_INSTANCE_BYTES = 4
 
@@ -126,26 +123,7 @@ class BotApi:
         await answer(send, body.encode())
 
     async def _push_data(self, scope: Scope, receive: Receive, send: Send) -> None:
-        owner = _owner(scope)
-        request = _parse(_PUSH, await read_body(receive, protocol.MAX_BODY_BYTES))
-        state = self._state()
-        policy = await policy_of(state, owner.fleet)
-        profile, epoch = await bots.resolve(
-            state.live,
-            owner.fleet,
-            owner.bot,
-            owner.digest,
-            ttl=policy.ttl,
-            profile=request.profile,
-            epoch=request.epoch,
-        )
-        rows = [Row(item.kind, item.at, storable(at, item.data)) for at, item in enumerate(request.records)]
-        async with state.ledger.begin() as tx:
-            (pushed,) = await pushes.take(tx, [Batch(profile, epoch, request.batch, owner.bot, rows)])
-        if isinstance(pushed, ProblemError):
-            raise pushed
-        duplicate = "true" if pushed.duplicate else "false"
-        await answer(send, f'{{"accepted":{pushed.accepted},"duplicate":{duplicate}}}'.encode())
+        await answer(send, await self._state().pushes.push(_owner(scope), receive))
 
     async def _leave(self, scope: Scope, receive: Receive, send: Send) -> None:
         owner = _owner(scope)

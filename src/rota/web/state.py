@@ -12,6 +12,7 @@ from rota.live.scripts import Live
 from rota.settings import Settings
 from rota.web.admissions import Admissions
 from rota.web.policies import Policies
+from rota.web.push import Pushes
 from rota.web.tokens import Leases
 from rota.web.waiting import Waiting
 
@@ -32,6 +33,7 @@ class State:
     leases: Leases
     waiting: Waiting
     admissions: Admissions
+    pushes: Pushes
 
 
 def current(connection: HTTPConnection) -> State:

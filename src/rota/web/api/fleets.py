@@ -9,13 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from rota.ledger import drains, history
 from rota.ledger import fleets as ledger_fleets
-from rota.ledger import history
 from rota.ledger import servers as ledger_servers
 from rota.ledger.drains import Drain
 from rota.live import snapshot
 from rota.steward.inspect import expected_servers, inspect
-from rota.web.api import orders
 from rota.web.api.access import OperatorOnly, StateNeeded
 from rota.web.api.models import After, Body, Change, Limit, Page
 
@@ -23,12 +22,14 @@ router = APIRouter(prefix="/fleets", tags=["fleets"], dependencies=[OperatorOnly
 
 
 class Fleet(BaseModel):
-    """A fleet's policy, in seconds."""
+    """A fleet's policy, in seconds, and how long records are kept where their account says nothing else."""
 
     name: str
     interval: float
     ttl: float
     beats_per_second: float = Field(description="heartbeats of all its bots for which there is room")
+    keep_days: int | None = Field(description="days that records are kept; null or 0 is for ever")
+    keep_records: int | None = Field(description="newest records of each profile that are kept; null or 0 is all")
 
 
 class NewFleet(Body):
@@ -47,6 +48,8 @@ class FleetChange(Change):
     beats_per_second: float | None = Field(
         default=None, description="heartbeats of all its bots for which there is room; above it intervals are stretched"
     )
+    keep_days: int | None = Field(default=None, description="days that records are kept; 0 is for ever")
+    keep_records: int | None = Field(default=None, description="newest records of each profile that are kept; 0 is all")
 
 
 class ServerCount(BaseModel):
@@ -118,7 +121,7 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
     async with state.ledger.begin() as tx:
         found = await ledger_fleets.get(tx, fleet)
         listed = await ledger_servers.all_of(tx, fleet)
-        drained = await orders.by_subject(tx, fleet)
+        drained = {drain.subject: drain for drain in await drains.all_of(tx, fleet) if not drain.is_of_a_bot}
     granted = await state.policies.granted(fleet)
     totals = await snapshot.totals(state.live, fleet)
     actual = await snapshot.servers(state.live, fleet)
@@ -129,6 +132,8 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
         beats_per_second=found.beats_per_second,
         granted_interval=granted.interval,
         granted_ttl=granted.ttl,
+        keep_days=found.keep_days,
+        keep_records=found.keep_records,
         bots={"total": totals.bots_total, "free": totals.free, **totals.bots},
         profiles={"total": totals.profiles_total, **totals.profiles},
         servers=_server_counts(listed, actual, drained),
@@ -170,7 +175,7 @@ def _server_counts(
     listed: Sequence[ledger_servers.Server], actual: Mapping[str, int], drained: Mapping[str, Drain]
 ) -> list[ServerCount]:
     """Hosts that are listed, that have bots, or that are being drained and have none left."""
-    there = {subject: 0 for subject, drain in drained.items() if not drain.is_of_a_bot} | dict(actual)
+    there = dict.fromkeys(drained, 0) | dict(actual)
     return [
         ServerCount(
             hostname=host,

@@ -24,7 +24,9 @@ REFRESH = 10
 """Seconds after which a browser without scripts loads the page again."""
 OPEN_SHOWN, CLOSED_SHOWN = 100, 50
 TITLES = {
+    "disk_full": "Disk full",
     "mass_silence": "Mass silence",
+    "missing_partition": "Missing partition",
     "live_differs": "Live state differed",
     "contested_slot": "Contested slot",
 }
