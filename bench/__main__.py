@@ -50,9 +50,8 @@ def bench(
         found = [{"part": name, **row.as_json()} for name, of_part in rows.items() for row in of_part]
         typer.echo(json.dumps({"bots": bots, "seconds": seconds, "rounds": rounds, "rows": found}, ensure_ascii=False))
     else:
-        console = Console()
         # Elsewhere than on a terminal nothing has to fit anywhere.
-        console.print(_table(rows), width=None if console.is_terminal else WIDTH)
+        Console(width=None if Console().is_terminal else WIDTH).print(_table(rows))
 
 
 def _sizes(text: str) -> Sequence[int]:

@@ -26,30 +26,22 @@ class Load:
         return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * share))] * 1000
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(
-        self, requests: Sequence[bytes], until: float, done: asyncio.Future[None], pause: float, begin: float
-    ) -> None:
-        self._requests = requests
-        self._pause = pause
-        self._due = begin
-        self._until = until
-        self._done = done
-        self._next = 0
-        self._sent = 0.0
+class Line(asyncio.Protocol):
+    """One keep-alive connection, over which one request at a time goes."""
+
+    def __init__(self) -> None:
         self._buffer = b""
-        self.answered = 0
-        self.refused = 0
-        self.latencies: list[float] = []
+
+    async def connect(self, port: int) -> None:
+        """Opens it."""
+        await asyncio.get_running_loop().create_connection(partial(_same, self), "127.0.0.1", port)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
-        if self._pause:
-            self._send_when_due()
-        else:
-            self._send()
+        """Keeps its other end."""
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
+        """Collects an answer until it is whole."""
         self._buffer += data
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
@@ -57,13 +49,44 @@ class _Connection(asyncio.Protocol):
         at = head.lower().index(b"content-length:") + 15
         if len(body) < int(head[at:].split(b"\r\n", 1)[0]):
             return
-        self.answered += 1
-        self.refused += not head.startswith(b"HTTP/1.1 200")
         self._buffer = b""
+        self.answered(body, ok=head.startswith(b"HTTP/1.1 200"))
+
+    def answered(self, body: bytes, *, ok: bool) -> None:
+        """The request was answered; the next one may go."""
+        raise NotImplementedError
+
+
+class _Connection(Line):
+    def __init__(
+        self, requests: Sequence[bytes], until: float, done: asyncio.Future[None], pause: float, begin: float
+    ) -> None:
+        super().__init__()
+        self._requests = requests
+        self._pause = pause
+        self._due = begin
+        self._until = until
+        self._done = done
+        self._next = 0
+        self._sent = 0.0
+        self.number = 0
+        self.refused = 0
+        self.latencies: list[float] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._pause:
+            self._send_when_due()
+        else:
+            self._send()
+
+    def answered(self, body: bytes, *, ok: bool) -> None:  # noqa: ARG002 - answers are only counted
+        self.number += 1
+        self.refused += not ok
         now = time.perf_counter()
         self.latencies.append(now - self._sent)
         if now >= self._until:
-            self._transport.close()
+            self.transport.close()
         elif self._pause:
             self._send_when_due()
         else:
@@ -84,7 +107,7 @@ class _Connection(asyncio.Protocol):
     def _send(self) -> None:
         self._sent = self._due if self._pause else time.perf_counter()
         self._due += self._pause
-        self._transport.write(self._requests[self._next])
+        self.transport.write(self._requests[self._next])
         self._next = (self._next + 1) % len(self._requests)
 
 
@@ -94,8 +117,8 @@ def request(path: str, body: bytes, token: str) -> bytes:
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _same(protocol: _Connection) -> _Connection:
-    return protocol
+def _same(line: Line) -> Line:
+    return line
 
 
 async def run(
@@ -114,12 +137,12 @@ async def run(
         end: asyncio.Future[None] = loop.create_future()
         pause = connections / rate if rate else 0.0
         protocol = _Connection(requests[number::connections], until, end, pause, began + pause * number / connections)
-        await loop.create_connection(partial(_same, protocol), "127.0.0.1", port)
+        await protocol.connect(port)
         ends.append(end)
         protocols.append(protocol)
     await asyncio.wait_for(asyncio.gather(*ends), seconds + 30)
     return Load(
-        answered=sum(protocol.answered for protocol in protocols),
+        answered=sum(protocol.number for protocol in protocols),
         refused=sum(protocol.refused for protocol in protocols),
         seconds=time.perf_counter() - began,
         latencies=sorted(latency for protocol in protocols for latency in protocol.latencies),

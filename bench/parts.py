@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, memory, push, reap, scale
+from bench import bind, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait
 from bench.row import Row
 from bench.run import Run
 
@@ -12,9 +12,13 @@ Part = Callable[[Run], Iterable[Row]]
 
 PARTS: dict[str, Part] = {
     "heartbeat": heartbeat.measure,
+    "heartbeats": heartbeats.measure,
+    "wait": wait.measure,
+    "restart": restart.measure,
     "scale": scale.measure,
     "reap": reap.measure,
     "bind": bind.measure,
     "memory": memory.measure,
     "push": push.measure,
+    "record": record.measure,
 }

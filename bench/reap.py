@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bench import crowd
-from bench.row import Row, at_most
+from bench.row import Row
 from bench.run import Run
 from bench.script import Scripts
 from bench.stores import live_store
@@ -14,6 +14,7 @@ from rota.steward.reap import STEP
 
 DEAD_SHARE = 0.1
 LOOKS = 200
+HEARD_EVERY = 50
 
 
 def measure(run: Run) -> Iterable[Row]:
@@ -23,15 +24,13 @@ def measure(run: Run) -> Iterable[Row]:
         scripts = Scripts(url)
         crowd.load(scripts, size, run.report)
         run.report(f"reaping {size:,} bots of whom none is overdue")
-        idle = scripts.longest_us(lambda: [_reap(scripts) for _ in range(LOOKS)])
-        yield Row(f"{size:,} bots, nobody overdue: longest call", idle / 1000, "ms", at_most(1.0))
+        yield from scripts.held_us(lambda: _look(scripts)).rows(f"{size:,} bots, nobody overdue", 1.0)
         dead = crowd.shuffled(size, int(size * DEAD_SHARE))
         run.report(f"letting {len(dead):,} of {size:,} bots fall silent")
         _fall_silent(scripts, dead)
         run.report(f"reaping {len(dead):,} of {size:,} bots")
-        steps = -(-len(dead) // STEP)
-        longest = scripts.longest_us(lambda: _reap_all(scripts, len(dead)))
-        yield Row(f"{len(dead):,} of {size:,} overdue: longest of {steps:,} calls", longest / 1000, "ms", at_most(5.0))
+        held = scripts.held_us(lambda: _reap_all(scripts, len(dead)))
+        yield from held.rows(f"{len(dead):,} of {size:,} overdue", 5.0)
 
 
 def _fall_silent(scripts: Scripts, dead: Iterable[int]) -> None:
@@ -41,15 +40,27 @@ def _fall_silent(scripts: Scripts, dead: Iterable[int]) -> None:
     pipe.execute()
 
 
-def _reap(scripts: Scripts) -> int:
+def _look(scripts: Scripts) -> None:
     scripts.hear()
-    removed, _ = scripts.call("reap", STEP)
-    return int(removed)
+    for _ in range(LOOKS):
+        _reap(scripts)
+
+
+def _reap(scripts: Scripts) -> int:
+    removed = int(scripts.call("reap", STEP)[0])
+    if removed < 0:
+        msg = "rota is deaf and reaps nobody: nothing was measured"
+        raise RuntimeError(msg)
+    return removed
 
 
 def _reap_all(scripts: Scripts, number: int) -> None:
-    removed = 0
-    while step := _reap(scripts):
+    removed = calls = 0
+    step = STEP
+    while step:
+        if calls % HEARD_EVERY == 0:
+            scripts.hear()
+        step, calls = _reap(scripts), calls + 1
         removed += step
     if removed != number:
         msg = f"{removed} bots were reaped instead of {number}: nothing was measured"

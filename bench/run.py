@@ -70,15 +70,22 @@ def beats(size: int) -> list[bytes]:
     return [load.request("/bot/heartbeat", one.body, one.token) for one in chosen]
 
 
-def drive(target: tuple[int, int], requests: Sequence[bytes], seconds: float, *, rate: float | None = None) -> Driven:
-    """Loads a server, given as its port and process id, over 64 connections; `rate` as in `load.run`.
+def drive(
+    target: tuple[int, int],
+    requests: Sequence[bytes],
+    seconds: float,
+    *,
+    connections: int = CONNECTIONS,
+    rate: float | None = None,
+) -> Driven:
+    """Loads a server, given as its port and process id; `rate` as in `load.run`.
 
     Raises:
         RuntimeError: something was refused, so that nothing was measured.
     """
     port, pid = target
     before = cpu_seconds(pid)
-    done = asyncio.run(load.run(port, requests, connections=CONNECTIONS, seconds=seconds, rate=rate))
+    done = asyncio.run(load.run(port, requests, connections=connections, seconds=seconds, rate=rate))
     used = cpu_seconds(pid) - before
     if done.refused:
         msg = f"{done.refused} of {done.answered} requests were refused: nothing was measured"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,22 +11,42 @@ from typing import Any
 import msgpack
 import redis
 
-from bench.processes import cpu_seconds
+from bench.row import Row, at_most
 from rota.live import keys
 from rota.live.scripts import assembled
 from rota.protocol import deadline_after_ms
 
 FLEET = "default"
+MOST_CALLS = 100_000
+"""Of which the slow log keeps how long they took."""
 LEASE_MS = deadline_after_ms(90)
 """From a beat to its deadline, as under the usual policy. Nobody dies for being measured: only a steward reaps."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stretch of work cost the store. `us` is its commands' own time, `cpu_us` its process's CPU time."""
+    """What one beat costs the store: `us` of its own time, `cpu_us` of its process's CPU time, network included."""
 
     us: float
     cpu_us: float
+
+
+@dataclass(frozen=True)
+class Held:
+    """For how many µs each of some calls held the store, sorted."""
+
+    durations: list[int]
+
+    @property
+    def middle(self) -> float:
+        """The middle one."""
+        return statistics.median(self.durations)
+
+    def rows(self, what: str, limit_ms: float) -> Iterable[Row]:
+        """The longest call, and the middle one: on a busy machine, the longest is the one that had to wait."""
+        middle, longest = self.middle / 1000, self.durations[-1] / 1000
+        yield Row(f"{what}: the middle one of {len(self.durations):,} calls", middle, "ms", at_most(limit_ms))
+        yield Row(f"{what}: the longest", longest, "ms", at_most(limit_ms))
 
 
 class Scripts:
@@ -64,30 +85,25 @@ class Scripts:
         self.hear()
 
     def hear(self) -> None:
-        """A web worker's pulse, without which nobody is given work and nobody dies."""
+        """A web worker's pulse, without which nobody is given work and nobody dies.
+
+        What happened between two measurements is no outage after which everybody would have to be waited for.
+        """
         self.call("pulse", "web", LEASE_MS, "", "", 0, 0)
+        self.redis.hset(keys.pulse(self.fleet), mapping={"deaf": 0, "quiet": 0})
 
-    def cost(self, work: Callable[[], Any]) -> Cost:
-        """What the work costs the store."""
-        self.redis.config_resetstat()
-        before = cpu_seconds(self.pid)
-        work()
-        used = cpu_seconds(self.pid) - before
-        spent = self.redis.info("commandstats").get("cmdstat_evalsha", {"usec": 0})["usec"]
-        return Cost(float(spent), used * 1e6)
-
-    def longest_us(self, work: Callable[[], Any]) -> float:
-        """The longest that one script call held the store meanwhile, as its slow log has it."""
+    def held_us(self, work: Callable[[], Any]) -> Held:
+        """How long each script call held the store meanwhile, as its slow log has it."""
         self.redis.config_set("slowlog-log-slower-than", 0)
-        self.redis.config_set("slowlog-max-len", 100_000)
+        self.redis.config_set("slowlog-max-len", MOST_CALLS)
         self.redis.slowlog_reset()
         try:
             work()
-            found = self.redis.slowlog_get(100_000)
+            found = self.redis.slowlog_get(MOST_CALLS)
         finally:
             self.redis.config_set("slowlog-log-slower-than", 10_000)
             self.redis.slowlog_reset()
-        return float(max(entry["duration"] for entry in found if entry["command"].startswith(b"EVALSHA")))
+        return Held(sorted(entry["duration"] for entry in found if entry["command"].startswith(b"EVALSHA")))
 
 
 def packed(flat: Sequence[str | bytes]) -> bytes:

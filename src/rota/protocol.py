@@ -68,7 +68,10 @@ def _without_control_characters(text: str) -> str:
 
 def _status(value: object) -> object:
     """People read it: control characters become spaces and what is too long is cut."""
-    return _without_control_characters(value)[:MAX_STATUS] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    # With every heartbeat, and nearly always nothing is to be done.
+    return value.strip()[:MAX_STATUS] if value.isprintable() else _without_control_characters(value)[:MAX_STATUS]
 
 
 def _in_utc(moment: datetime) -> datetime:

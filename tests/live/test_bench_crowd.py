@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,11 +13,12 @@ from bench import crowd
 from bench.script import LEASE_MS, Scripts
 from bench.script import packed as packed_beats
 from rota.live import keys
-from rota.live.bots import details
+from rota.live.entries import parse_details, write_details
 from rota.live.profiles import STEP, Want, packed
 
 SIZE = 150
 """More than one server's bots, and more than one call binds."""
+NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -58,9 +59,9 @@ def test_a_loaded_working_crowd_is_the_one_that_the_scripts_make(by_scripts: Scr
 
 
 def _auth(scripts: Scripts) -> None:
-    known = details(crowd.VERSION, {}, crowd.ADDRESS)
     for number in range(SIZE):
         one = crowd.member(number)
+        known = write_details(crowd.VERSION, datetime.now(UTC), one.address, {})
         scripts.call("auth", one.bot, one.digest, known, LEASE_MS, "", "")
 
 
@@ -85,7 +86,7 @@ def _state(scripts: Scripts) -> dict[str, Any]:
     return {
         "roster": {bot: (entry[:32], _plain(entry[32:])) for bot, entry in redis.hgetall(keys.roster(fleet)).items()},
         "details": {
-            bot: json.loads(known) | {"joined": ""} for bot, known in redis.hgetall(keys.details(fleet)).items()
+            bot: parse_details(known)._replace(joined=NOW) for bot, known in redis.hgetall(keys.details(fleet)).items()
         },
         "due": {bot: now < score < now + 2 * LEASE_MS for bot, score in due},
         "profiles": sorted(_plain(entry) for entry in redis.hgetall(keys.profiles(fleet)).values()),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import json
 import re
-from pathlib import Path
 
 import pytest
 
-from rota.live import bots, keys
-from rota.live.entries import BOT_PHASES, PROFILE_PHASES, RosterEntry
+from rota.live import keys
+from rota.live.entries import BOT_PHASES, PROFILE_PHASES, Details, RosterEntry, parse_details, write_details
 from rota.live.scripts import VERBS
 from tests.live.test_lua_headers import FOLDER, LIVE, PRELUDE, READS, TYPES, WRITES, code, commands, own_keys, reached
 from tests.unit.test_docs_pages import blocks, codes, page, section, table
@@ -106,15 +103,13 @@ def test_every_letter_of_a_phase_is_told_and_no_other(name: str, phases: dict[st
     assert dict(re.findall(r"`(\w)` (\w+)", row[1])) == phases
 
 
-def test_every_detail_of_a_bot_is_told_and_no_other() -> None:
-    tree = ast.parse(Path(bots.__file__).read_text(encoding="utf-8"))
-    (written,) = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
-    names = [name.value for name in written.keys if isinstance(name, ast.Constant)]
-    # What the script adds for a bot that took its slot from another process.
-    added = re.findall(r',"(\w+)":"', code((FOLDER / "auth.lua").read_text(encoding="utf-8")).partition("noted")[2])
+def test_every_detail_of_a_bot_is_told_in_order() -> None:
     text = section(KEYS, f"## `{key('details')}`")
-    assert parts(key("details"), "part", "what it holds") == [*names, *added]
-    assert list(json.loads(blocks(text, "json")[0])) == names
+    # What the script adds for a bot that took its slot from another process.
+    assert parts(key("details"), "part", "what it holds") == [*Details._fields, "replaced", "due"]
+    example = blocks(text, "json")[0]
+    told = parse_details(example.encode())
+    assert write_details(told.version, told.joined, told.address, told.labels) == example.strip()
 
 
 def test_every_field_of_the_counts_is_told_and_no_other() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rota.embedded import EmbeddedValkey, Place
+from rota.web import load
 from tests.conformance.fleet import Fleet
 from tests.conformance.site import Site, open_site
 
@@ -18,6 +19,13 @@ from tests.conformance.site import Site, open_site
 def web_database_url(make_database: Callable[[str, str | None], str], migrated_template: str) -> str:
     """One for all tests of this test worker that open a site; opening empties it."""
     return make_database("web", migrated_template)
+
+
+@pytest.fixture(autouse=True)
+def no_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine must not change what bots are granted."""
+    monkeypatch.setattr(load, "LATE", 60.0)
+    monkeypatch.setattr(load, "SLOW", 60.0)
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ async def test_a_new_policy_is_told_with_the_replies(bots: Fleet, site: Site) ->
     await bots.auth("1")
     answer = await site.rest.patch("/api/v1/fleets/default", json={"interval": 0.75, "ttl": 2.5})
     assert answer.status_code == 200
-    await site.state.policies._refresh()
+    await site.state.policies.refresh()
     told = await bots.beat("1")
     assert (told["interval"], told["ttl"]) == (0.75, 2.5)
     told = await bots.auth("2")

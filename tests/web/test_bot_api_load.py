@@ -18,6 +18,7 @@ from rota.live.beats import BATCH
 from rota.protocol import LeasedWorking
 from rota.settings import Settings
 from rota.web.app import create_app
+from rota.web.load import Load
 from rota.web.policies import Policies
 from rota.web.state import State
 from tests.conformance.fleet import Fleet
@@ -140,7 +141,7 @@ async def test_a_worker_ends_even_where_a_driver_loses_the_cancellation(
             await asyncio.Event().wait()
 
     monkeypatch.setattr(Policies, "_pulse", deaf)
-    policies = Policies(site.state.ledger, site.state.live)
+    policies = Policies(site.state.ledger, site.state.live, Load(site.state.beats))
     await policies.start()
     async with asyncio.timeout(PATIENCE):
         await begun.wait()

@@ -165,7 +165,7 @@ async def test_what_is_wrong_is_answered_as_a_problem_and_the_connection_goes_on
 
 async def test_a_fleet_that_the_worker_has_not_met_is_asked_for(bots: Fleet, line: Line) -> None:
     await bots.auth("1")
-    bots.site.state.policies._known.clear()
+    bots.site.state.policies._grants.clear()
     await line.send(heartbeat(bots))
     assert (await line.answer())[0] == 200
     bots.tokens["1"] = bots.tokens["1"].replace("bot_default", "bot_elsewhere")

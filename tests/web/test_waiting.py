@@ -123,7 +123,7 @@ async def test_without_news_the_answer_comes_when_the_wait_is_over(bots: Fleet) 
 async def test_a_wait_ends_with_the_interval(bots: Fleet, site: Site) -> None:
     await bots.auth("1")
     await site.rest.patch("/api/v1/fleets/default", json={"interval": 0.5, "ttl": 2})
-    await site.state.policies._refresh()
+    await site.state.policies.refresh()
     began = time.monotonic()
     assert (await bots.beat("1", wait=50))["instruction"] == "wait"
     assert time.monotonic() - began < 5

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from rota.simulator.bot import Phase
 from rota.simulator.crowd import Crowd
+from rota.simulator.hosts import Hosts
 from rota.simulator.simulation import Simulation
 
 PICTURES_PER_SECOND = 4
@@ -62,7 +63,7 @@ class CrowdView:
             return "preparing …"
         judge = crowd.around.judge
         return (
-            f"{self._clock()}  bots {self._alive(crowd)}  "
+            f"{self._clock()}  bots {self._alive(crowd)}  joining {crowd.phases[Phase.JOINING]}  "
             f"profiles bound {crowd.bound} of {crowd.plan.profiles}  beats/s {self._rate(crowd):.0f}  "
             f"deaths {crowd.deaths}  take-overs {judge.takeovers.count}  "
             f"records {crowd.around.tally.records}  violations {judge.violation_count}"
@@ -73,10 +74,10 @@ class CrowdView:
         elapsed = f"{self.simulation.elapsed:.0f} s"
         return elapsed if seconds is None else f"{elapsed} of {seconds:.0f} s"
 
-    def _alive(self, crowd: Crowd) -> int:
-        return sum(crowd.phases.values())
+    def _alive(self, crowd: Crowd | Hosts) -> int:
+        return crowd.phases.total() - crowd.phases[Phase.GONE]
 
-    def _rate(self, crowd: Crowd) -> float:
+    def _rate(self, crowd: Crowd | Hosts) -> float:
         now = time.monotonic()
         self._beats.append((now, crowd.around.tally.beats))
         while len(self._beats) > 2 and self._beats[0][0] < now - RATE_OVER:  # noqa: PLR2004 - two make a rate
@@ -84,13 +85,13 @@ class CrowdView:
         (since, before), (until, beats) = self._beats[0], self._beats[-1]
         return (beats - before) / (until - since) if until > since else 0.0
 
-    def _bots(self, crowd: Crowd) -> Table:
+    def _bots(self, crowd: Crowd | Hosts) -> Table:
         order = (Phase.WORKING, Phase.STARTING, Phase.STOPPING, Phase.IDLE, Phase.JOINING, Phase.CUT_OFF)
         rows = [("bots", str(self._alive(crowd)))]
         rows += [(f"  {phase}", str(crowd.phases[phase])) for phase in order]
         return _table(rows)
 
-    def _traffic(self, crowd: Crowd) -> Table:
+    def _traffic(self, crowd: Crowd | Hosts) -> Table:
         return _table(
             [
                 ("profiles bound", f"{crowd.bound} of {crowd.plan.profiles}"),
@@ -103,7 +104,7 @@ class CrowdView:
             ]
         )
 
-    def _faults(self, crowd: Crowd) -> Table:
+    def _faults(self, crowd: Crowd | Hosts) -> Table:
         judge = crowd.around.judge
         rows = [("deaths", str(crowd.deaths))]
         rows += [(f"  {kind}", str(number)) for kind, number in sorted(crowd.faults.items())]
@@ -112,7 +113,7 @@ class CrowdView:
         rows.append(("  after max", _s(judge.takeovers.longest if judge.takeovers.count else None)))
         return _table(rows)
 
-    def _promises(self, crowd: Crowd) -> Table:
+    def _promises(self, crowd: Crowd | Hosts) -> Table:
         count = crowd.around.judge.violation_count
         rows = [("violations", f"[bold red]{count}[/]" if count else "[bold green]0[/]")]
         rows.append(("ghosts refused", str(crowd.around.tally.ghosts_refused)))

@@ -16,13 +16,17 @@ Interval = Annotated[float | None, typer.Option(help="Seconds between two heartb
 Ttl = Annotated[float | None, typer.Option(help="Seconds that a lease lasts.")]
 KeepDays = Annotated[int | None, typer.Option(min=0, help="Days that records are kept; 0: for ever.")]
 KeepRecords = Annotated[int | None, typer.Option(min=0, help="Newest records of each profile that are kept; 0: all.")]
+BeatsPerSecond = Annotated[
+    float | None, typer.Option(help="Heartbeats of all bots for which there is room; above it intervals are stretched.")
+]
 
 
 @app.command("list")
 @with_rota
 def list_(rota: Access, *, as_json: AsJson = False) -> None:
     """List fleets."""
-    shown.page(rota.get("/fleets"), ("name", "interval", "ttl", "keep_days", "keep_records"), as_json=as_json)
+    columns = ("name", "interval", "ttl", "beats_per_second", "keep_days", "keep_records")
+    shown.page(rota.get("/fleets"), columns, as_json=as_json)
 
 
 @app.command()
@@ -54,7 +58,7 @@ def status(rota: Access, fleet: Named = "default", *, as_json: AsJson = False) -
         shown.page({"items": found["servers"], "next": None}, SERVERS, as_json=False)
 
 
-POLICY = ("interval", "ttl", "keep_days", "keep_records")
+POLICY = ("interval", "ttl", "beats_per_second", "granted_interval", "granted_ttl", "keep_days", "keep_records")
 FIGURES = ("bots", "profiles")
 SERVERS = ("hostname", "actual", "expected", "draining", "drain_deadline")
 
@@ -66,16 +70,19 @@ def change(
     fleet: Named,
     interval: Interval = None,
     ttl: Ttl = None,
+    beats_per_second: BeatsPerSecond = None,
     keep_days: KeepDays = None,
     keep_records: KeepRecords = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Change a fleet's policy, of which bots learn with their next heartbeat, or how long records are kept."""
-    limits = {"keep_days": keep_days, "keep_records": keep_records}
-    wish = _policy(interval, ttl) | {name: value for name, value in limits.items() if value is not None}
+    more = {"beats_per_second": beats_per_second, "keep_days": keep_days, "keep_records": keep_records}
+    wish = _policy(interval, ttl) | {name: value for name, value in more.items() if value is not None}
     if not wish:
-        raise typer.BadParameter("nothing is to be changed: give --interval, --ttl, --keep-days or --keep-records")
+        raise typer.BadParameter(
+            "nothing is to be changed: give --interval, --ttl, --beats-per-second, --keep-days or --keep-records"
+        )
     shown.one(rota.patch(f"/fleets/{part(fleet)}", wish), as_json=as_json)
 
 

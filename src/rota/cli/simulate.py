@@ -14,6 +14,7 @@ from rich.table import Table
 from rota.cli.access import DataDir, Key, Url, find_access
 from rota.cli.crowd_view import CrowdView, preparing, showing
 from rota.cli.signals import INTERRUPTED, ending_in_order
+from rota.protocol import MAX_BEATS
 from rota.simulator.faults import Rate
 from rota.simulator.preparation import Wanted
 from rota.simulator.rest import Rest
@@ -56,6 +57,13 @@ def simulate(  # noqa: PLR0913 - one for each option
         str | None, typer.Option(metavar="N/min", help="Faults: crashes, restarts and cut-offs, mixed.")
     ] = None,
     push_every: Annotated[float, typer.Option(min=0.1, help="Seconds between two records of a bot.")] = 10.0,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_BEATS, help="So many bots of a host beat in one call; no data, no faults."),
+    ] = None,
+    interval: Annotated[
+        float | None, typer.Option(min=0.5, max=3600, help="Set the fleet's interval, and its ttl to three of them.")
+    ] = None,
     fleet: Annotated[str, typer.Option(help="The fleet to work in.")] = "default",
     url: Url = None,
     key: Key = None,
@@ -64,11 +72,14 @@ def simulate(  # noqa: PLR0913 - one for each option
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Run a crowd of simulated bots, let some of them die, and check rota's promises from outside."""
+    if batch and kill:
+        raise typer.BadParameter("nothing befalls bots that beat in one call: leave --batch out", param_hint="--kill")
     options = Options(
-        wanted=Wanted(fleet, servers, bots, profiles, seconds),
+        wanted=Wanted(fleet, servers, bots, profiles, seconds, interval=interval),
         kill=read_rate(kill),
         push_every=push_every,
         seed=seed,
+        batch=batch,
     )
     summary = asyncio.run(_run(*find_access(url, key, data_dir), options))
     if as_json:

@@ -25,6 +25,7 @@ class Admission:
 # then the longest pattern.
 _ADMIT = text(r"""
     SELECT f.name, f.interval, f.ttl, f.incarnation, f.recorded_to, f.created_at, f.keep_days, f.keep_records,
+           f.beats_per_second,
            s.id, s.labels
     FROM enrolment_keys k
     JOIN fleets f ON f.name = k.fleet

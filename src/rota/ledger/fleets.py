@@ -15,11 +15,14 @@ from rota.ledger.connection import Transaction
 from rota.ledger.tables import fleets
 
 MOST_FLEETS = 1000
+MOST_INTERVAL, MOST_TTL = 3600.0, 86_400.0
+"""Longest interval and ttl of a policy, in seconds."""
+MOST_BEATS = 10_000_000.0
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """One fleet; `interval` and `ttl` are seconds."""
+    """One fleet; `interval` and `ttl` are seconds, and are stretched where its beats are over `beats_per_second`."""
 
     name: str
     interval: float
@@ -29,6 +32,7 @@ class Fleet:
     created_at: datetime
     keep_days: int | None
     keep_records: int | None
+    beats_per_second: float
 
 
 async def get(tx: Transaction, name: str) -> Fleet:
@@ -71,6 +75,7 @@ async def set_policy(
     *,
     interval: float | None = None,
     ttl: float | None = None,
+    beats_per_second: float | None = None,
     keep_days: int | None = None,
     keep_records: int | None = None,
 ) -> Fleet:
@@ -85,18 +90,15 @@ async def set_policy(
         raise NotFoundError(f"There is no fleet {name!r}.")
     new_interval = row.interval if interval is None else interval
     new_ttl = row.ttl if ttl is None else ttl
+    new_budget = row.beats_per_second if beats_per_second is None else beats_per_second
     _check_policy(new_interval, new_ttl)
+    if not 1 <= new_budget <= MOST_BEATS:
+        raise checks.refuse("beats_per_second", f"must be between 1 and {MOST_BEATS:.0f}")
     retention.check(keep_days, keep_records)
-    values = (
-        update(fleets)
-        .where(fleets.c.name == name)
-        .values(
-            interval=new_interval,
-            ttl=new_ttl,
-            keep_days=row.keep_days if keep_days is None else keep_days,
-            keep_records=row.keep_records if keep_records is None else keep_records,
-        )
-    )
+    new = {"interval": new_interval, "ttl": new_ttl, "beats_per_second": new_budget}
+    limits = {"keep_days": keep_days, "keep_records": keep_records}
+    new |= {name: value for name, value in limits.items() if value is not None}
+    values = update(fleets).where(fleets.c.name == name).values(new)
     return Fleet(*(await tx.execute(values.returning(fleets))).one())
 
 
@@ -107,7 +109,7 @@ async def set_incarnation(tx: Transaction, name: str, incarnation: str) -> None:
 
 
 def _check_policy(interval: float, ttl: float) -> None:
-    if not 0.5 <= interval <= 3600:  # noqa: PLR2004
+    if not 0.5 <= interval <= MOST_INTERVAL:  # noqa: PLR2004
         raise checks.refuse("interval", "must be between 0.5 and 3600 seconds")
-    if not 2 * interval <= ttl <= 86_400:  # noqa: PLR2004
+    if not 2 * interval <= ttl <= MOST_TTL:
         raise checks.refuse("ttl", "must be at least two intervals, and at most 86400 seconds")

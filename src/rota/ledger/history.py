@@ -7,22 +7,20 @@ Taking the same events again, or an older one after a newer one, leads to the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from rota.ledger import drains
+from rota.ledger import drains, moves
 from rota.ledger.connection import Transaction
+from rota.ledger.moves import Move
 from rota.ledger.page import Page, bounded, page_of
 from rota.ledger.tables import assignments, events, fleets
 
-_BEGINS = ("granted", "resumed")
 _GOES = ("left", "died", "killed")
-_ENDS = ("released", "left", "died", "killed", "replaced")
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ async def record(tx: Transaction, fleet: str, found: Sequence[HistoryEvent], *, 
             for event in found
         ]
         await tx.execute(insert(events).on_conflict_do_nothing(), rows)
-        for event in found:
-            await _assign(tx, fleet, event)
+        await moves.take(tx, fleet, _moves(found))
         if gone := {event.bot for event in found if event.kind in _GOES and event.bot}:
             await drains.forget(tx, fleet, sorted(gone))
     await tx.execute(update(fleets).where(fleets.c.name == fleet).values(recorded_to=recorded_to))
@@ -164,11 +161,11 @@ async def open_bindings(
 
 async def mend(tx: Transaction, fleet: str, *, ended: Sequence[Binding] = (), begun: Sequence[Binding] = ()) -> None:
     """Ends assignments whose end, and begins those whose beginning, was lost together with live state's events."""
-    for lost in ended:
-        row = HistoryEvent("", datetime.now(UTC), "lost", lost.bot, lost.profile, lost.epoch, None)
-        await _change(tx, row, only_open=True, ended_at=func.now(), reason="lost: its end was not recorded")
-    for found in begun:
-        await _begin(tx, fleet, HistoryEvent("", found.since, "granted", found.bot, found.profile, found.epoch, None))
+    now, reason = datetime.now(UTC), "lost: its end was not recorded"
+    await moves.take(tx, fleet, [Move("released", lost.profile, lost.epoch, lost.bot, now, reason) for lost in ended])
+    await moves.take(
+        tx, fleet, [Move("granted", found.profile, found.epoch, found.bot, found.since, None) for found in begun]
+    )
 
 
 async def deaths(tx: Transaction, fleet: str, since: datetime) -> dict[str, int]:
@@ -179,51 +176,8 @@ async def deaths(tx: Transaction, fleet: str, since: datetime) -> dict[str, int]
     return {row[0]: row[1] for row in rows}
 
 
-async def _assign(tx: Transaction, fleet: str, event: HistoryEvent) -> None:
-    if event.profile is None or not event.epoch or event.bot is None:
-        return
-    if event.kind in _BEGINS:
-        await _begin(tx, fleet, event)
-    elif event.kind == "working":
-        await _change(tx, event, confirmed_at=func.coalesce(assignments.c.confirmed_at, event.at))
-    elif event.kind in _ENDS:
-        reason = f"{event.kind}: {event.reason}" if event.reason else event.kind
-        # The first end of an assignment counts; only a resumption that came later opens it again.
-        await _change(tx, event, only_open=True, ended_at=event.at, reason=reason)
-
-
-async def _begin(tx: Transaction, fleet: str, event: HistoryEvent) -> None:
-    bot = event.bot or ""
-    row = {
-        "profile_id": event.profile,
-        "epoch": event.epoch,
-        "fleet": fleet,
-        "bot": bot,
-        "server": bot.partition("/")[0],
-        "started_at": event.at,
-    }
-    statement = insert(assignments).values(row)
-    if event.kind == "granted":
-        statement = statement.on_conflict_do_nothing()
-    else:
-        reopened = assignments.c.ended_at < event.at
-        statement = statement.on_conflict_do_update(
-            index_elements=[assignments.c.profile_id, assignments.c.epoch],
-            set_={"ended_at": None, "reason": None, "bot": bot, "server": row["server"]},
-            where=reopened,
-        )
-    await tx.execute(statement)
-    older = update(assignments).where(
-        assignments.c.profile_id == event.profile,
-        assignments.c.epoch < event.epoch,
-        assignments.c.ended_at.is_(None),
-    )
-    ended_at = func.greatest(assignments.c.started_at, event.at)
-    await tx.execute(older.values(ended_at=ended_at, reason="superseded"))
-
-
-async def _change(tx: Transaction, event: HistoryEvent, *, only_open: bool = False, **values: Any) -> None:
-    changed = update(assignments).where(assignments.c.profile_id == event.profile, assignments.c.epoch == event.epoch)
-    if only_open:
-        changed = changed.where(assignments.c.ended_at.is_(None), assignments.c.started_at <= event.at)
-    await tx.execute(changed.values(**values))
+def _moves(found: Sequence[HistoryEvent]) -> Iterator[Move]:
+    for event in found:
+        if event.profile is not None and event.epoch and event.bot is not None:
+            reason = f"{event.kind}: {event.reason}" if event.reason else event.kind
+            yield Move(event.kind, event.profile, event.epoch, event.bot, event.at, reason)

@@ -68,6 +68,13 @@ fleets = Table(
     Column("recorded_to", Text, comment="id of the last event that `events` holds"),
     _moment("created_at", "when it was made", now=True),
     *_limits("its profiles"),
+    Column(
+        "beats_per_second",
+        Double,
+        nullable=False,
+        server_default="50000",
+        comment="heartbeats of all its bots for which there is room; above it intervals are stretched",
+    ),
     comment="Bots, servers and profiles that share one queue and one policy.",
 )
 

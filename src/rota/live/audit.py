@@ -6,8 +6,8 @@ in one transaction counts. The invariants are those of docs/states.md.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rota.live import keys
 from rota.live.clock import clock, now_ms, read_clock
@@ -15,6 +15,11 @@ from rota.live.entries import ProfileView, RosterEntry, parse_profile_entry, par
 from rota.live.scripts import Live, pairs
 
 STEP = 500
+_PLACES = {
+    True: {"waiting", "held", "starting", "working", "stopping"},
+    False: {"stopped", "stopping", "deleted"},
+}
+"""Where a profile may stand that is wanted, and one that is not."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,71 @@ async def overdue(live: Live, fleet: str, limit: int) -> list[tuple[str, float]]
 async def broken_invariants(live: Live, fleet: str, limit: int) -> list[Broken]:
     """At most `limit` invariants that do not hold."""
     found = await _totals(live, fleet)
-    async for bot in _scan(live, keys.roster(fleet)):
+    async for step in _scan(live, keys.roster(fleet)):
+        for bot in await _odd_bots(live, fleet, step):
+            found += await _bot(live, fleet, bot)
         if len(found) >= limit:
-            return found
-        found += await _bot(live, fleet, bot)
-    async for profile in _scan(live, keys.profiles(fleet)):
+            return found[:limit]
+    async for step in _scan(live, keys.profiles(fleet)):
+        for profile in await _odd_profiles(live, fleet, step):
+            found += await _profile(live, fleet, profile)
         if len(found) >= limit:
-            return found
-        found += await _profile(live, fleet, profile)
-    return found[:limit]
+            return found[:limit]
+    return found
+
+
+async def _odd_bots(live: Live, fleet: str, entries: Mapping[str, bytes]) -> list[str]:
+    """The bots of one step at which something seems wrong, in one round trip for all of them."""
+    ids = list(entries)
+    recorded = [parse_roster_entry(entry) for entry in entries.values()]
+    servers: dict[str, list[str]] = {}
+    for id_ in ids:
+        servers.setdefault(id_.partition("/")[0], []).append(id_)
+    deadlines, details, owners, *members = await live.read(
+        ("ZMSCORE", keys.due(fleet), *ids),
+        ("HMGET", keys.details(fleet), *ids),
+        ("HMGET", keys.profiles(fleet), *(one.profile or "-" for one in recorded)),
+        *(("SMISMEMBER", keys.server(fleet, host), *bots) for host, bots in servers.items()),
+    )
+    there = {
+        id_: bool(is_there)
+        for step in zip(servers.values(), members, strict=True)
+        for id_, is_there in zip(*step, strict=True)
+    }
+    odd = []
+    for id_, one, deadline, known, owner in zip(ids, recorded, deadlines, details, owners, strict=True):
+        complete = deadline is not None and known is not None and there[id_]
+        view = parse_profile_entry(one.profile, owner) if one.profile is not None and owner is not None else None
+        bound = (view.bot, view.epoch, view.phase) if view else None
+        sound = bound == (id_, one.epoch, one.phase) if one.profile is not None else one.phase == "idle"
+        if not complete or not sound:
+            odd.append(id_)
+    return odd
+
+
+async def _odd_profiles(live: Live, fleet: str, entries: Mapping[str, bytes]) -> list[str]:
+    """The same for profiles."""
+    views = [parse_profile_entry(id_, entry) for id_, entry in entries.items()]
+    classes: dict[str, list[str]] = {}
+    for view in views:
+        classes.setdefault(view.class_, []).append(view.id)
+    owners, held, *queues = await live.read(
+        ("HMGET", keys.roster(fleet), *(view.bot or "-" for view in views)),
+        ("ZMSCORE", keys.held(fleet), *entries),
+        *(("ZMSCORE", keys.waiting(fleet, class_), *ids) for class_, ids in classes.items()),
+    )
+    waits = {
+        id_: order is not None
+        for step in zip(classes.values(), queues, strict=True)
+        for id_, order in zip(*step, strict=True)
+    }
+    odd = []
+    for view, owner, hold in zip(views, owners, held, strict=True):
+        named = view.bot is None or (owner is not None and parse_roster_entry(owner).profile == view.id)
+        placed = waits[view.id] == (view.phase == "waiting") and (hold is not None) == (view.phase == "held")
+        if not named or not placed or view.phase not in _PLACES[view.wanted]:
+            odd.append(view.id)
+    return odd
 
 
 async def _totals(live: Live, fleet: str) -> list[Broken]:
@@ -146,10 +207,7 @@ async def _profile(live: Live, fleet: str, profile: str) -> list[Broken]:
         recorded, view_now = await _both(live, fleet, view.bot, profile)
         if view_now == view and (recorded is None or recorded.profile != profile):
             found.append(Broken(profile, f"profile {profile} is bound to {view.bot}, which does not name it"))
-    placed = (
-        {"waiting", "held", "starting", "working", "stopping"} if view.wanted else {"stopped", "stopping", "deleted"}
-    )
-    if view.phase not in placed:
+    if view.phase not in _PLACES[view.wanted]:
         found.append(Broken(profile, f"profile {profile} is {view.phase}, wanted: {view.wanted}"))
     return found + await _queue(live, fleet, profile)
 
@@ -178,13 +236,13 @@ async def _both(live: Live, fleet: str, bot: str, profile: str) -> tuple[RosterE
     )
 
 
-async def _scan(live: Live, key: str) -> Any:
-    """The fields of a hash, step by step."""
+async def _scan(live: Live, key: str) -> AsyncIterator[dict[str, bytes]]:
+    """A hash, step by step; what is changed meanwhile may come twice."""
     cursor = 0
     while True:
         ((position, flat),) = await live.read(("HSCAN", key, cursor, "COUNT", STEP))
-        for name, _ in pairs(flat):
-            yield name.decode()
+        if found := {name.decode(): value for name, value in pairs(flat)}:
+            yield found
         cursor = int(position)
         if cursor == 0:
             return

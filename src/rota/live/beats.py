@@ -8,7 +8,8 @@ called with its answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import msgpack
 import structlog
 
 from rota.errors import RotaError, UnavailableError
+from rota.live.entries import DIGEST_BYTES
 from rota.live.scripts import Live
 
 BATCH = 128
@@ -25,7 +27,8 @@ BUSY = 8
 GATHER = 0.002
 """Seconds that it waits for them."""
 MOST_WAITING = 20_000
-"""Beats that may wait for their turn in one worker; above it they are told to come back."""
+"""Beats that may wait for their turn in one worker; above it they are told to come back. Half of it for idle bots."""
+_IDLE = ord("i")
 
 
 log = structlog.get_logger(__name__)
@@ -50,6 +53,12 @@ class Beats:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._gatherers: dict[str, _Gatherer] = {}
+        self._slowest = 0.0
+
+    def take_slowest(self) -> float:
+        """Seconds that the slowest script call took since this was last asked; those that failed do not count."""
+        slowest, self._slowest = self._slowest, 0.0
+        return slowest
 
     def add(self, fleet: str, bot: str, entry: bytes, deadline_ms: int, tell: Tell) -> None:
         """Lets one beat go with the others of this moment; `tell` is called with its answer, once.
@@ -61,7 +70,7 @@ class Beats:
         """
         gatherer = self._gatherers.get(fleet)
         if gatherer is None:
-            gatherer = self._gatherers[fleet] = _Gatherer(self._live, fleet)
+            gatherer = self._gatherers[fleet] = _Gatherer(partial(self._call, fleet))
         gatherer.add(bot, entry, deadline_ms, tell)
 
     def beat(self, fleet: str, bot: str, entry: bytes, deadline_ms: int) -> asyncio.Future[Answer | None]:
@@ -80,7 +89,7 @@ class Beats:
         """
         news = {}
         for start in range(0, len(beats), 2 * BATCH):
-            for index, answer in await _call(self._live, fleet, beats[start : start + 2 * BATCH], deadline_ms):
+            for index, answer in await self._call(fleet, beats[start : start + 2 * BATCH], deadline_ms):
                 news[start // 2 + index] = answer
         return news
 
@@ -88,6 +97,17 @@ class Beats:
         """Waits for the calls under way."""
         for gatherer in self._gatherers.values():
             await gatherer.finished()
+
+    async def _call(self, fleet: str, beats: Sequence[str | bytes], deadline_ms: int) -> list[tuple[int, Answer]]:
+        """One script call; the places from 0 of the beats that are answered otherwise than that nothing is new."""
+        began = time.monotonic()
+        # The store knows only the older, binary-safe string type.
+        replies = await self._live.call("beat", fleet, msgpack.packb(beats, use_bin_type=False), deadline_ms)
+        self._slowest = max(self._slowest, time.monotonic() - began)
+        return [
+            (index - 1, Answer(code.decode(), profile.decode(), int(epoch), int(revision)))
+            for index, code, profile, epoch, revision in (replies[at : at + 5] for at in range(0, len(replies), 5))
+        ]
 
 
 def settle(future: asyncio.Future[Answer | None], answer: Answer | RotaError | None) -> None:
@@ -100,26 +120,45 @@ def settle(future: asyncio.Future[Answer | None], answer: Answer | RotaError | N
         future.set_result(answer)
 
 
+class _Queue:
+    """Beats that wait for their turn."""
+
+    def __init__(self) -> None:
+        self.beats: list[str | bytes] = []
+        self.tells: list[Tell] = []
+
+    def take(self, number: int) -> tuple[list[str | bytes], list[Tell]]:
+        """The first so many, which are then gone."""
+        beats, self.beats = self.beats[: 2 * number], self.beats[2 * number :]
+        tells, self.tells = self.tells[:number], self.tells[number:]
+        return beats, tells
+
+
 class _Gatherer:
-    def __init__(self, live: Live, fleet: str) -> None:
-        self._live = live
-        self._fleet = fleet
-        self._beats: list[str | bytes] = []
-        self._tells: list[Tell] = []
+    def __init__(self, call: Callable[[list[str | bytes], int], Awaitable[list[tuple[int, Answer]]]]) -> None:
+        self._call = call
+        self._working = _Queue()
+        self._idle = _Queue()
         self._deadline_ms = 0
         self._busy = False
         self._running: asyncio.Task[None] | None = None
 
     def add(self, bot: str, entry: bytes, deadline_ms: int, tell: Tell) -> None:
-        if len(self._tells) >= MOST_WAITING:
+        # Who works has a lease to lose, who is idle only its place in the roster.
+        idle = entry[DIGEST_BYTES] == _IDLE
+        queue, most = (self._idle, MOST_WAITING // 2) if idle else (self._working, MOST_WAITING)
+        if len(queue.tells) >= most:
             raise UnavailableError("Too many heartbeats at once.", retry_after=5)
-        self._beats.append(bot)
-        self._beats.append(entry)
-        self._tells.append(tell)
+        queue.beats.append(bot)
+        queue.beats.append(entry)
+        queue.tells.append(tell)
         # The longest that anybody among them will be told.
         self._deadline_ms = max(self._deadline_ms, deadline_ms)
         if self._running is None:
             self._running = asyncio.get_running_loop().create_task(self._run())
+
+    def __len__(self) -> int:
+        return len(self._working.tells) + len(self._idle.tells)
 
     async def finished(self) -> None:
         if self._running is not None:
@@ -127,22 +166,24 @@ class _Gatherer:
 
     async def _run(self) -> None:
         try:
-            while self._tells:
+            while len(self):
                 # What arrived in this turn of the event loop, and while the last call was under way, goes together.
-                await asyncio.sleep(GATHER if self._busy and len(self._tells) < BATCH // 2 else 0)
-                self._busy = len(self._tells) >= BUSY
-                beats, self._beats = self._beats[: 2 * BATCH], self._beats[2 * BATCH :]
-                tells, self._tells = self._tells[:BATCH], self._tells[BATCH:]
-                deadline_ms, self._deadline_ms = self._deadline_ms, self._deadline_ms if self._tells else 0
-                await self._call(beats, tells, deadline_ms)
+                await asyncio.sleep(GATHER if self._busy and len(self) < BATCH // 2 else 0)
+                self._busy = len(self) >= BUSY
+                beats, tells = self._working.take(BATCH)
+                if len(tells) < BATCH and self._idle.tells:
+                    more_beats, more_tells = self._idle.take(BATCH - len(tells))
+                    beats, tells = beats + more_beats, tells + more_tells
+                deadline_ms, self._deadline_ms = self._deadline_ms, self._deadline_ms if len(self) else 0
+                await self._send(beats, tells, deadline_ms)
         finally:
             self._running = None
 
-    async def _call(self, beats: list[str | bytes], tells: list[Tell], deadline_ms: int) -> None:
+    async def _send(self, beats: list[str | bytes], tells: list[Tell], deadline_ms: int) -> None:
         error: RotaError | None = None
         news: list[tuple[int, Answer]] = []
         try:
-            news = await _call(self._live, self._fleet, beats, deadline_ms)
+            news = await self._call(beats, deadline_ms)
         except RotaError as away:
             error = away
         except BaseException:
@@ -166,13 +207,3 @@ def _say(tell: Tell, answer: Answer | RotaError | None) -> None:
 
 def _nobody(_: object) -> None:
     return
-
-
-async def _call(live: Live, fleet: str, beats: Sequence[str | bytes], deadline_ms: int) -> list[tuple[int, Answer]]:
-    """One script call; the places from 0 of the beats that are answered otherwise than that nothing is new."""
-    # The store knows only the older, binary-safe string type.
-    replies = await live.call("beat", fleet, msgpack.packb(beats, use_bin_type=False), deadline_ms)
-    return [
-        (index - 1, Answer(code.decode(), profile.decode(), int(epoch), int(revision)))
-        for index, code, profile, epoch, revision in (replies[at : at + 5] for at in range(0, len(replies), 5))
-    ]

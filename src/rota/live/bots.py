@@ -5,7 +5,6 @@ Called by the web layer and the steward; each function is one script call, or a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from rota.errors import (
 )
 from rota.live import keys
 from rota.live.clock import now_ms
+from rota.live.entries import write_details
 from rota.live.scripts import Live
 from rota.protocol import Working, deadline_after_ms
 
@@ -51,12 +51,6 @@ class Newcomer:
     address: str
 
 
-def details(version: str, labels: Mapping[str, str], address: str) -> str:
-    """What live state keeps of a bot for people, as JSON."""
-    joined = datetime.now(UTC).isoformat(timespec="seconds")
-    return json.dumps({"version": version, "labels": dict(labels), "joined": joined, "address": address})
-
-
 class Claim(NamedTuple):
     """Whose data a bot says to have: None stands for what it is bound to."""
 
@@ -80,12 +74,12 @@ async def auth(live: Live, fleet: str, newcomer: Newcomer, *, ttl: float, leased
         UnavailableError: the store is away, or live state is being rebuilt.
         SlotContestedError: several processes fight for the slot.
     """
-    reply = await live.call(
+    reply = await live.call_together(
         "auth",
         fleet,
         newcomer.id,
         newcomer.digest,
-        details(newcomer.version, newcomer.labels, newcomer.address),
+        write_details(newcomer.version, datetime.now(UTC), newcomer.address, newcomer.labels),
         deadline_after_ms(ttl),
         leased.profile if leased else "",
         leased.epoch if leased else "",

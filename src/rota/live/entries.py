@@ -5,6 +5,7 @@ The web worker writes down a roster entry AS IT WOULD BE IF NOTHING HAD CHANGED;
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,6 +63,28 @@ class ProfileView:
     def wanted(self) -> bool:
         """Whether somebody is to work for it."""
         return self.want == "started"
+
+
+class Details(NamedTuple):
+    """What is kept of a bot for people, and the labels by which it is chosen."""
+
+    version: str
+    joined: datetime
+    address: str
+    labels: dict[str, str]
+
+
+def write_details(version: str, joined: datetime, address: str, labels: Mapping[str, str]) -> str:
+    """A bot's details as a JSON array: names would be most of it, a million times. No labels are left out."""
+    parts = [version, int(joined.timestamp()), address, *([dict(labels)] if labels else [])]
+    return json.dumps(parts, separators=(",", ":"))
+
+
+def parse_details(text: bytes) -> Details:
+    """Reads a bot's details; what `auth.lua` adds behind them of a process that was replaced is left out."""
+    version, joined, address, *more = json.loads(text)
+    labels = more[0] if more and isinstance(more[0], dict) else {}
+    return Details(version, datetime.fromtimestamp(joined, UTC), address, labels)
 
 
 def idle_entry(digest: bytes, *, accepting: bool, status: str) -> bytes:

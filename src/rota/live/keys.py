@@ -12,7 +12,7 @@ def roster(fleet: str) -> str:
 
 
 def details(fleet: str) -> str:
-    """Hash: bot id → JSON for people: version, labels, joined, address."""
+    """Hash: bot id → JSON array for people: version, joined, address, and labels where there are any."""
     return f"{{{fleet}}}:details"
 
 

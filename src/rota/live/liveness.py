@@ -23,7 +23,8 @@ class Pulse:
     """What live state says of itself; no `incarnation` means that it is empty and has to be built.
 
     `now` is its clock in ms, and `steps` how often the store's was set and that was made good. With `gap` rota has not
-    heard for so long that the web is asked whether that is the clock's doing before anything is noted.
+    heard for so long that the web is asked whether that is the clock's doing before anything is noted. `bots`
+    is how many are on the roster.
     """
 
     incarnation: str | None
@@ -33,6 +34,7 @@ class Pulse:
     now: int
     steps: int
     gap: bool
+    bots: int
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ async def pulse(
     """
     under = "" if seen is None else seen
     reply = await live.call("pulse", fleet, who, deadline_after_ms(ttl), incarnation, known, under, step_ms)
-    name, built, deaf, quiet, now, steps, gap = reply
+    name, built, deaf, quiet, now, steps, gap, bots = reply
     return Pulse(
         incarnation=name.decode() or None,
         built=bool(built),
@@ -71,6 +73,7 @@ async def pulse(
         now=int(now),
         steps=int(steps),
         gap=bool(gap),
+        bots=int(bots),
     )
 
 

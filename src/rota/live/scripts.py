@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis import exceptions as redis_errors
@@ -20,7 +20,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from rota.errors import InternalError, StoreError, UnavailableError
+from rota.errors import InternalError, RotaError, StoreError, UnavailableError
 from rota.live import keys
 
 VERBS = (
@@ -39,6 +39,8 @@ VERBS = (
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
 CONNECTIONS = 32
+TOGETHER = 64
+"""Scripts that go in one round trip at most."""
 
 _AWAY = (
     redis_errors.ConnectionError,
@@ -75,6 +77,15 @@ def _digests() -> dict[str, str]:
     return {verb: hashlib.sha1(source.encode()).hexdigest() for verb, source in assembled().items()}  # noqa: S324 - Redis names scripts so
 
 
+class _Together(NamedTuple):
+    """One call among others, and who waits for its answer."""
+
+    verb: str
+    fleet: str
+    arguments: tuple[str | bytes | float, ...]
+    answer: asyncio.Future[Any]
+
+
 class Live:
     """A bounded pool of connections to the live store. Every call ends within `timeout` seconds."""
 
@@ -97,6 +108,8 @@ class Live:
         self._redis: Redis = Redis.from_pool(pool)
         self._timeout = timeout
         self._keys: dict[str, list[str]] = {}
+        self._together: list[_Together] = []
+        self._gathering: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -127,14 +140,25 @@ class Live:
         Raises:
             UnavailableError: the store is away.
         """
-        names = self._keys.get(fleet)
-        if names is None:
-            names = self._keys[fleet] = keys.script_keys(fleet)
+        names = self._names(fleet)
         async with store_errors(self._timeout):
             try:
                 return await self._redis.execute_command("EVALSHA", _digests()[verb], len(names), *names, *arguments)
             except redis_errors.NoScriptError:
                 return await self._redis.execute_command("EVAL", assembled()[verb], len(names), *names, *arguments)
+
+    async def call_together(self, verb: str, fleet: str, *arguments: str | bytes | float) -> Any:
+        """The same in one round trip with all others that are called so at this moment: a crowd costs less that way.
+
+        Raises:
+            UnavailableError: the store is away.
+        """
+        loop = asyncio.get_running_loop()
+        one = _Together(verb, fleet, arguments, loop.create_future())
+        self._together.append(one)
+        if self._gathering is None:
+            self._gathering = loop.create_task(self._gather())
+        return await one.answer
 
     async def read(self, *commands: Command) -> list[Any]:
         """Plain reads in one round trip, as they come (bytes); not atomic.
@@ -147,6 +171,43 @@ class Live:
     async def read_at_once(self, *commands: Command) -> list[Any]:
         """The same in one transaction: what is read was true at one moment."""
         return await self._read(commands, at_once=True)
+
+    def _names(self, fleet: str) -> list[str]:
+        names = self._keys.get(fleet)
+        if names is None:
+            names = self._keys[fleet] = keys.script_keys(fleet)
+        return names
+
+    async def _gather(self) -> None:
+        try:
+            while self._together:
+                # Whatever else is called in this turn of the event loop comes along.
+                await asyncio.sleep(0)
+                some, self._together = self._together[:TOGETHER], self._together[TOGETHER:]
+                try:
+                    await self._call_together(some)
+                except RotaError as error:
+                    for one in some:
+                        if not one.answer.done():
+                            one.answer.set_exception(error)
+                finally:
+                    for one in some:
+                        one.answer.cancel()
+        finally:
+            self._gathering = None
+
+    async def _call_together(self, some: Sequence[_Together]) -> None:
+        async with store_errors(self._timeout), self._redis.pipeline(transaction=False) as pipe:
+            for one in some:
+                names = self._names(one.fleet)
+                pipe.execute_command("EVALSHA", _digests()[one.verb], len(names), *names, *one.arguments)
+            replies = await pipe.execute(raise_on_error=False)
+        for one, reply in zip(some, replies, strict=True):
+            if isinstance(reply, Exception):
+                # Forgotten scripts, and what is wrong with one of them alone: `call` knows what to do.
+                reply = await self.call(one.verb, one.fleet, *one.arguments)  # noqa: PLW2901
+            if not one.answer.done():
+                one.answer.set_result(reply)
 
     async def _read(self, commands: Sequence[Command], *, at_once: bool) -> list[Any]:
         async with store_errors(self._timeout), self._redis.pipeline(transaction=at_once) as pipe:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rota.live import keys
 from rota.live.clock import clock, read_clock
-from rota.live.entries import BOT_PHASES, PROFILE_PHASES, ProfileView, parse_profile_entry, parse_roster_entry
+from rota.live.entries import (
+    BOT_PHASES,
+    PROFILE_PHASES,
+    ProfileView,
+    parse_details,
+    parse_profile_entry,
+    parse_roster_entry,
+)
 from rota.live.scripts import Live, pairs
 from rota.protocol import deadline_after_ms
 
@@ -183,7 +189,7 @@ async def _views(live: Live, fleet: str, ids: list[str], ttl: float) -> list[Bot
 
 
 def _view(id_: str, entry: bytes, detail: bytes, left_ms: float, ttl: float) -> BotView:
-    recorded, known = parse_roster_entry(entry), json.loads(detail)
+    recorded, known = parse_roster_entry(entry), parse_details(detail)
     server, _, instance = id_.partition("/")
     return BotView(
         id=id_,
@@ -196,9 +202,9 @@ def _view(id_: str, entry: bytes, detail: bytes, left_ms: float, ttl: float) -> 
         epoch=recorded.epoch or None,
         revision=recorded.revision or None,
         status=recorded.status,
-        version=known["version"],
-        labels=known["labels"],
-        joined_at=datetime.fromisoformat(known["joined"]).astimezone(UTC),
+        version=known.version,
+        labels=known.labels,
+        joined_at=known.joined,
         beat_age=max(0.0, (deadline_after_ms(ttl) - left_ms) / 1000),
         silent=left_ms < 0,
     )

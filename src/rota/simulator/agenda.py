@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from itertools import count
 from typing import TYPE_CHECKING
@@ -53,3 +54,30 @@ class Agenda:
             elif item.planned == at:
                 item.planned = float("inf")
                 yield item
+
+
+class Ticker:
+    """Sees to it that what is due on an agenda is done, by one timer of the event loop."""
+
+    def __init__(self, agenda: Agenda, do_due: Callable[[float], None], late: Callable[[float], None]) -> None:
+        """`do_due(now)` does it; `late` hears by how many seconds the loop was late. Begins with the first `tick`."""
+        self._agenda = agenda
+        self._do_due = do_due
+        self._late = late
+        self._timer: asyncio.TimerHandle | None = None
+
+    def tick(self) -> None:
+        """Does what is due now; to be called after anything that may have planned something."""
+        loop = asyncio.get_running_loop()
+        if self._timer:
+            self._timer.cancel()
+            if (lag := loop.time() - self._timer.when()) > 0:
+                self._late(lag)
+        self._do_due(loop.time())
+        at = self._agenda.next_at()
+        self._timer = loop.call_at(at, self.tick) if at < float("inf") else None
+
+    def stop(self) -> None:
+        """Nothing is done any more."""
+        if self._timer:
+            self._timer.cancel()

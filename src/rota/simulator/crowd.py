@@ -10,13 +10,12 @@ import asyncio
 from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from rota.protocol import AuthReply, HeartbeatReply, PushReply
-from rota.simulator.agenda import Agenda
+from rota.simulator.agenda import Agenda, Ticker
 from rota.simulator.bot import Phase, SimulatedBot
 from rota.simulator.calls import Call, Errand
 from rota.simulator.faults import Fault, Rate, Slots, draw_fault, exit_delay, restart_delay, silence
@@ -77,9 +76,9 @@ class Crowd:
         self._wire = wire
         self._push_wire = push_wire or wire
         self._agenda = Agenda()
+        self._ticker = Ticker(self._agenda, self._do_due, self._note_lag)
         self._slots = {hostname: Slots(hostname) for hostname in plan.servers}
         self._ended = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
         self._running = False
         self._seen_violations = 0
         self._restarting = 0
@@ -125,8 +124,7 @@ class Crowd:
         self._tick()
         await self._ended.wait()
         self._running = False
-        if self._timer:
-            self._timer.cancel()
+        self._ticker.stop()
 
     def stop(self) -> None:
         """Ends `run` soon; may be called from a signal handler."""
@@ -158,16 +156,11 @@ class Crowd:
     # -- the order of things -----------------------------------------------------------------------
 
     def _tick(self) -> None:
-        if not self._running:
-            return
-        loop = asyncio.get_running_loop()
-        if self._timer:
-            self._timer.cancel()
-            if (lag := loop.time() - self._timer.when()) > 0:
-                self.loop_lag.add(lag)
-        self._do_due(loop.time())
-        at = self._agenda.next_at()
-        self._timer = loop.call_at(at, self._tick) if at < float("inf") else None
+        if self._running:
+            self._ticker.tick()
+
+    def _note_lag(self, seconds: float) -> None:
+        self.loop_lag.add(seconds)
 
     def _do_due(self, now: float) -> None:
         for item in self._agenda.due(now):
@@ -239,7 +232,7 @@ class Crowd:
             return
         self._measure(call.errand, asked=now - took, took=took)
         if answer.status >= 300:  # noqa: PLR2004
-            bot.refused(call, _code(answer), now, answer.retry_after)
+            bot.refused(call, answer.code, now, answer.retry_after)
             return
         try:
             self._tell[call.errand](bot, answer, now)
@@ -370,13 +363,3 @@ class Crowd:
             if bot.phase is Phase.WORKING:
                 return bot
         return None
-
-
-def _code(answer: Answer) -> str:
-    """The stable code of a refusal; an answer that is no problem of rota's counts under its status."""
-    try:
-        problem: Any = from_json(answer.body)
-    except ValueError:
-        problem = None
-    code = problem.get("code") if isinstance(problem, dict) else None
-    return code if isinstance(code, str) else f"http_{answer.status}"

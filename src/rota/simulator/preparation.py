@@ -37,6 +37,8 @@ class Wanted:
     seconds: float | None = None
     smallest: int | None = None
     """How many of the bots run on the last server, where it is smaller than the others."""
+    interval: float | None = None
+    """What the fleet's interval is set to, in seconds; its ttl to three times that."""
 
     def bots_of(self) -> dict[str, int]:
         """Hostname → bots, spread evenly over the servers, but for one that is to be smaller."""
@@ -63,7 +65,10 @@ async def prepare(rest: Rest, wanted: Wanted, report: Callable[[str, int, int], 
     Raises:
         ProblemError: rota refused, or cannot be reached.
     """
-    fleet = await rest.get(f"/fleets/{wanted.fleet}")
+    path = f"/fleets/{wanted.fleet}"
+    if wanted.interval is not None:
+        await rest.patch(path, {"interval": wanted.interval, "ttl": 3 * wanted.interval})
+    fleet = await rest.get(path)
     await prepare_servers(rest, wanted.fleet, wanted.bots_of())
     await _prepare_profiles(rest, wanted, report)
     key = await make_enrolment_key(rest, wanted.fleet, "rota simulate", wanted.seconds)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rota.errors import ProblemError
 from rota.simulator.crowd import Crowd, Plan
+from rota.simulator.hosts import JOINING_AT_ONCE, Hosts
 from rota.simulator.judge import Judge
 from rota.simulator.preparation import LABELS, Wanted, prepare
 from rota.simulator.summary import Summary, summarize
@@ -38,6 +39,8 @@ class Options:
     push_every: float = 10.0
     seed: int | None = None
     leave_within: float = 8.0
+    batch: int | None = None
+    """Bots that beat in one call; None where each beats for itself."""
 
 
 class Simulation:
@@ -46,7 +49,7 @@ class Simulation:
     def __init__(self, rest: Rest, options: Options) -> None:
         """`rest` stays the caller's, who closes it."""
         self.options = options
-        self.crowd: Crowd | None = None
+        self.crowd: Crowd | Hosts | None = None
         self.began_at = 0.0
         self._rest = rest
         self._prepared: Prepared | None = None
@@ -81,16 +84,18 @@ class Simulation:
         )
         shortest, longest = ANSWER_WITHIN
         timeout = min(max(plan.ttl / 2, shortest), longest)
-        wire = Wire(self._rest.url, connections=CONNECTIONS, timeout=timeout)
+        numbers = (CONNECTIONS,) if self.options.batch is None else (JOINING_AT_ONCE, CONNECTIONS)
+        wires = [Wire(self._rest.url, connections=number, timeout=timeout) for number in numbers]
         self.began_at = time.monotonic()
-        self.crowd = crowd = Crowd(plan, self._surroundings(), wire)
+        self.crowd = crowd = self._crowd(plan, *wires)
         try:
             if not self._stopped:
                 await crowd.run(self.options.wanted.seconds)
             self._took = self.elapsed
             await crowd.leave(self.options.leave_within)
         finally:
-            wire.close()
+            for wire in wires:
+                wire.close()
             with contextlib.suppress(ProblemError):
                 await self._rest.delete(f"/enrolment-keys/{self._prepared.enrolment_key_id}")
         return summarize(crowd, self._took)
@@ -100,6 +105,11 @@ class Simulation:
         self._stopped = True
         if self.crowd:
             self.crowd.stop()
+
+    def _crowd(self, plan: Plan, *wires: Wire) -> Crowd | Hosts:
+        if self.options.batch is None:
+            return Crowd(plan, self._surroundings(), *wires)
+        return Hosts(plan, self.options.batch, self._surroundings(), *wires)
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(

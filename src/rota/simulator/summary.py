@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rota.simulator.crowd import Crowd
+    from rota.simulator.hosts import Hosts
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Summary:
         return asdict(self)
 
 
-def summarize(crowd: Crowd, seconds: float) -> Summary:
+def summarize(crowd: Crowd | Hosts, seconds: float) -> Summary:
     """Draws the sum of a run that took `seconds`."""
     judge, tally = crowd.around.judge, crowd.around.tally
     p50 = judge.takeovers.percentile(0.5)

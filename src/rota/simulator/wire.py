@@ -12,10 +12,11 @@ import contextlib
 import ssl
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import httptools
+from pydantic_core import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,16 @@ class Answer:
     body: bytes
     sent: float
     retry_after: float | None = None
+
+    @property
+    def code(self) -> str:
+        """The stable code of a refusal; an answer that is no problem of rota's counts under its status."""
+        try:
+            problem: Any = from_json(self.body)
+        except ValueError:
+            problem = None
+        code = problem.get("code") if isinstance(problem, dict) else None
+        return code if isinstance(code, str) else f"http_{self.status}"
 
 
 @dataclass(slots=True)

@@ -7,9 +7,9 @@ import structlog
 from rota.live.liveness import reap as reap_step
 from rota.live.scripts import Live
 
-STEP = 100
-"""Bots removed in one script call: 1 ms of the store; 500 took 5 ms."""
-STEPS_A_ROUND = 50
+STEP = 50
+"""Bots removed in one script call: 2 to 3 ms of the store at a million bots, where all of them had work."""
+STEPS_A_ROUND = 100
 
 log = structlog.get_logger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import sys
 
@@ -73,7 +74,14 @@ async def main(app: ASGIApp, settings: Settings, listener: socket.socket) -> Non
         raise RotaError(msg)
 
 
+def open_as_many_as_allowed() -> None:
+    """Lets this process have as many connections as its user may: each bot that waits is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 if __name__ == "__main__":
+    open_as_many_as_allowed()
     try:
         loaded = load_settings()
         configure_logging(loaded, process="web")

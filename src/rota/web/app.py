@@ -38,8 +38,10 @@ from rota.live.scripts import Live
 from rota.protocol import MAX_BODY_BYTES
 from rota.settings import Settings
 from rota.web import api, pages
+from rota.web.admissions import Admissions
 from rota.web.bot_api import BotApi
 from rota.web.http import Receive, Scope, Send, bounded
+from rota.web.load import Load
 from rota.web.policies import Policies
 from rota.web.problems import problem_response
 from rota.web.push import Pushes
@@ -111,12 +113,14 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     """One worker's state; closes everything behind it."""
     live = Live(redis_url, timeout=settings.store_timeout)
     ledger = Ledger(database_url, timeout=settings.store_timeout)
-    beats, policies = Beats(live), Policies(ledger, live)
+    beats = Beats(live)
+    policies = Policies(ledger, live, Load(beats))
     waiting, pushes = Waiting(live, beats), Pushes(ledger, live, policies)
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
-        yield State(settings, live, ledger, signing, beats, policies, Leases(signing), waiting, pushes)
+        leases, admissions = Leases(signing), Admissions(ledger)
+        yield State(settings, live, ledger, signing, beats, policies, leases, waiting, admissions, pushes)
     finally:
         await waiting.aclose()
         await pushes.aclose()

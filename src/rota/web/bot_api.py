@@ -21,7 +21,7 @@ from rota.errors import (
     NotFoundError,
     ProblemError,
 )
-from rota.ledger import enrolment, fences
+from rota.ledger import fences
 from rota.live import bots
 from rota.web.heartbeats import bare, heartbeat, heartbeats
 from rota.web.http import (
@@ -35,7 +35,6 @@ from rota.web.http import (
     bearer,
     read_body,
 )
-from rota.web.policies import Policy
 from rota.web.state import State
 from rota.web.tokens import Lease, TokenOwner, digest, make_token, read_token
 
@@ -95,9 +94,9 @@ class BotApi:
         if not secret:
             raise InvalidKeyError("Send the enrolment key as `Authorization: Bearer …`.")
         state = self._state()
-        async with state.ledger.begin() as tx:
-            admission = await enrolment.admit(tx, secret, request.hostname)
+        admission = await state.admissions.of(secret, request.hostname)
         fleet = admission.fleet
+        policy = state.policies.grant(fleet)
         lease = state.leases.prove(fleet.name, request.working)
         bot = _bot_id(request, lease)
         token = make_token(fleet.name, bot)
@@ -109,7 +108,7 @@ class BotApi:
             address=(scope.get("client") or ("",))[0],
         )
         restored = await bots.auth(
-            state.live, fleet.name, newcomer, ttl=fleet.ttl, leased=request.working if lease else None
+            state.live, fleet.name, newcomer, ttl=policy.ttl, leased=request.working if lease else None
         )
         if restored is not None:
             # A ledger that was restored from a backup may not know this grant: the bot's data must be taken.
@@ -120,7 +119,6 @@ class BotApi:
             # Signed anew: after a change of the signing key, who comes back is the first to have a lease under it.
             again = state.leases.sign(Lease(fleet.name, bot, restored.profile, restored.epoch))
             assignment = f'{bare(restored.profile, restored.epoch, restored.revision)[:-1]},"lease":"{again}"}}'
-        policy = Policy.of(fleet.interval, fleet.ttl)
         body = f'{{"bot":"{bot}","token":"{token}",{policy.json},"assignment":{assignment}}}'
         await answer(send, body.encode())
 

@@ -73,10 +73,7 @@ def nothing_new(said: BeatFields, policy: Policy) -> str:
     work = said.get("working")
     if work is None:
         return policy.wait_reply
-    return (
-        f'{{"instruction":"continue",{policy.json},"assignment":{{"profile":"{work["profile"]}",'
-        f'"epoch":{work["epoch"]},"revision":{work.get("revision", 1)}}}}}'
-    )
+    return f'{policy.continue_reply}{work["profile"]}","epoch":{work["epoch"]},"revision":{work.get("revision", 1)}}}}}'
 
 
 async def news(state: State, owner: TokenOwner, policy: Policy, answer: Answer | RotaError) -> bytes:
@@ -122,7 +119,7 @@ async def heartbeats(state: State, body: bytes) -> bytes:
     replies: list[str] = [""] * len(beats)
     fleets: dict[str, list[tuple[int, TokenOwner, BeatOfMany]]] = {}
     for index, beat in enumerate(beats):
-        if isinstance(beat, ProblemError):
+        if not isinstance(beat, dict):
             replies[index] = _error(beat)
             continue
         try:
@@ -205,8 +202,7 @@ def _read_each(beat: Any) -> BeatOfMany | ProblemError:
 
 
 def _entry(digest: bytes, said: BeatFields) -> bytes:
-    work = said.get("working")
-    accepting, status = said.get("accepting", True), said.get("status", "")
+    accepting, status, work = said.get("accepting", True), said.get("status", ""), said.get("working")
     if work is not None:
         revision = work.get("revision", 1)
         return working_entry(digest, work["profile"], work["epoch"], revision, accepting=accepting, status=status)

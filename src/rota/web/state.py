@@ -10,6 +10,7 @@ from rota.ledger.connection import Ledger
 from rota.live.beats import Beats
 from rota.live.scripts import Live
 from rota.settings import Settings
+from rota.web.admissions import Admissions
 from rota.web.policies import Policies
 from rota.web.push import Pushes
 from rota.web.tokens import Leases
@@ -31,6 +32,7 @@ class State:
     policies: Policies
     leases: Leases
     waiting: Waiting
+    admissions: Admissions
     pushes: Pushes
 
 

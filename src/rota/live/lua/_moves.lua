@@ -2,7 +2,7 @@
 -- It stands in front of each verb's own file; nothing here runs by itself but the reading of the clock.
 --
 -- KEYS[1]  roster          hash    bot id -> entry (parse_bot)
--- KEYS[2]  details         hash    bot id -> JSON for people
+-- KEYS[2]  details         hash    bot id -> JSON array for people: version, joined, address, labels if there are any
 -- KEYS[3]  due             zset    bot id -> deadline, ms
 -- KEYS[4]  profiles        hash    profile id -> entry (parse_profile)
 -- KEYS[5]  classes         set     classes in which a profile waits
@@ -251,7 +251,9 @@ local function first_waiting(id)
   -- Random members where there are many, so that every class is looked at sooner or later and the loop stays bounded.
   for _, class in ipairs(call('SRANDMEMBER', classes, CLASSES_A_LOOK)) do
     if class ~= '-' and not labels then
-      labels = cjson.decode(call('HGET', details, id) or '{"labels":{}}').labels
+      labels = cjson.decode(call('HGET', details, id) or '[]')[4]
+      -- Without labels, what auth.lua notes may stand in their place.
+      if type(labels) ~= 'table' then labels = {} end
     end
     if suits(class, labels) then
       local head = call('ZRANGE', waiting_prefix .. class, 0, 0, 'WITHSCORES')

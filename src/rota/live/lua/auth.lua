@@ -3,7 +3,7 @@
 -- KEYS: as in _moves.lua
 -- ARGV[1] id         <hostname>/<instance>
 -- ARGV[2] digest     SHA-256 of the token, 32 bytes
--- ARGV[3] details    JSON for people: version, labels, joined, address
+-- ARGV[3] details    JSON array for people: version, joined, address, labels where there are any
 -- ARGV[4] lease      ms from now to the deadline
 -- ARGV[5] profile    what it still works on, proven by a lease, or empty
 -- ARGV[6] epoch      of that assignment, or empty
@@ -19,7 +19,7 @@ note_lease(lease)
 -- When the slot's process was replaced by another within the last lease, as text, and one moment more if it is now.
 -- A token that nobody has used yet went to nobody: this is the same process, which never heard the answer.
 local function replaced_at()
-  local moments, given = match(call('HGET', details, id) or '', ',"replaced":"([%d ]*)","due":"([%d.]+)"}$')
+  local moments, given = match(call('HGET', details, id) or '', ',"([%d ]*)","([%d.]+)"%]$')
   local lately, number = '', 0
   for at in string.gmatch(moments or '', '%d+') do
     if now - at < lease then lately, number = lately .. at .. ' ', number + 1 end
@@ -113,7 +113,7 @@ end
 
 call('ZADD', due, 'GT', digits(now + lease), id)
 if replaced then
-  local noted = ',"replaced":"' .. replaced .. '","due":"' .. call('ZSCORE', due, id) .. '"}'
+  local noted = ',"' .. replaced .. '","' .. call('ZSCORE', due, id) .. '"]'
   call('HSET', details, id, sub(ARGV[3], 1, -2) .. noted)
 else
   call('HSET', details, id, ARGV[3])

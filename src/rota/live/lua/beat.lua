@@ -72,35 +72,39 @@ local function transition(id, expected)
   return code, bot, said.phase == 'i' and 'wait' or 'continue'
 end
 
-local ids = {}
-for i = 1, #beats, 2 do ids[#ids + 1] = beats[i] end
+-- From here on `beats` becomes what ZADD takes, in place: every value that is made costs more than most commands do.
+local ids, expected = {}, {}
+for i = 1, #beats / 2 do ids[i], expected[i] = beats[2 * i - 1], beats[2 * i] end
 if #ids == 0 then return {} end
 local recorded = call('HMGET', roster, unpack(ids))
 local somebody_waits = tonumber(call('HGET', counts, 'pq') or 0) > 0
 
-local replies, deadlines, changed = {}, {}, {}
+local replies, changed, alive = {}, {}, 0
 for i = 1, #ids do
-  local id, expected = ids[i], beats[2 * i]
-  local head = sub(expected, DIGEST + 1, DIGEST + 2)
-  local idle = head == 'i1' or head == 'ia'
-  local alive = true
+  local id, entry = ids[i], expected[i]
+  local same = recorded[i] == entry
+  if same and somebody_waits then
+    local head = sub(entry, DIGEST + 1, DIGEST + 2)
+    same = head ~= 'i1' and head ~= 'ia'
+  end
+  local code, bot, default
   -- `changed`: the same bot may stand twice in one batch, and what was read before the first is stale for the second.
-  if recorded[i] ~= expected or changed[id] or (idle and somebody_waits) then
-    local code, bot, default = transition(id, expected)
+  if not same or changed[id] then
+    code, bot, default = transition(id, entry)
     changed[id] = true
-    alive = code ~= 'unknown'
     if code ~= default then
       local n = #replies
       replies[n + 1], replies[n + 2], replies[n + 3] = i, code, bot.profile or '-'
       replies[n + 4], replies[n + 5] = bot.epoch or '0', bot.revision or '0'
     end
   end
-  if alive then
-    -- The fraction keeps scores apart: equal ones made ZADD three times slower.
-    deadlines[#deadlines + 1] = fmt('%.3f', now + lease + i / 1000)
-    deadlines[#deadlines + 1] = id
+  if code ~= 'unknown' then
+    -- The fraction keeps scores apart: equal ones made ZADD three times slower. A number, not its text: that would be a
+    -- new string for each beat.
+    alive = alive + 1
+    beats[2 * alive - 1], beats[2 * alive] = now + lease + i / 1000, id
   end
 end
 -- GT: a shorter ttl must not end a longer lease that was granted before, since the reply to this beat may get lost.
-if #deadlines > 0 then call('ZADD', due, 'GT', unpack(deadlines)) end
+if alive > 0 then call('ZADD', due, 'GT', unpack(beats, 1, 2 * alive)) end
 return replies

@@ -28,6 +28,7 @@ class Fleet(BaseModel):
     name: str
     interval: float
     ttl: float
+    beats_per_second: float = Field(description="heartbeats of all its bots for which there is room")
     keep_days: int | None = Field(description="days that records are kept; null or 0 is for ever")
     keep_records: int | None = Field(description="newest records of each profile that are kept; null or 0 is all")
 
@@ -45,6 +46,9 @@ class FleetChange(Change):
 
     interval: float | None = Field(default=None, description="seconds between two heartbeats, 0.5 to 3600")
     ttl: float | None = Field(default=None, description="seconds that a lease lasts, at least two intervals")
+    beats_per_second: float | None = Field(
+        default=None, description="heartbeats of all its bots for which there is room; above it intervals are stretched"
+    )
     keep_days: int | None = Field(default=None, description="days that records are kept; 0 is for ever")
     keep_records: int | None = Field(default=None, description="newest records of each profile that are kept; 0 is all")
 
@@ -60,8 +64,10 @@ class ServerCount(BaseModel):
 
 
 class FleetStatus(Fleet):
-    """A fleet at a glance."""
+    """A fleet at a glance; what bots are granted is its policy, or more where they are too many for its budget."""
 
+    granted_interval: float
+    granted_ttl: float
     bots: dict[str, int]
     profiles: dict[str, int]
     servers: list[ServerCount]
@@ -117,12 +123,16 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
         found = await ledger_fleets.get(tx, fleet)
         listed = await ledger_servers.all_of(tx, fleet)
         drained = await orders.by_subject(tx, fleet)
+    granted = await state.policies.granted(fleet)
     totals = await snapshot.totals(state.live, fleet)
     actual = await snapshot.servers(state.live, fleet)
     return FleetStatus(
         name=found.name,
         interval=found.interval,
         ttl=found.ttl,
+        beats_per_second=found.beats_per_second,
+        granted_interval=granted.interval,
+        granted_ttl=granted.ttl,
         keep_days=found.keep_days,
         keep_records=found.keep_records,
         bots={"total": totals.bots_total, "free": totals.free, **totals.bots},
