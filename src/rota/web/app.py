@@ -40,11 +40,14 @@ from rota.settings import Settings
 from rota.web import api, pages
 from rota.web.admissions import Admissions
 from rota.web.bot_api import BotApi
+from rota.web.exports import Exports
+from rota.web.follow import Follower
 from rota.web.http import Receive, Scope, Send, bounded
 from rota.web.load import Load
 from rota.web.policies import Policies
 from rota.web.problems import problem_response
 from rota.web.push import Pushes
+from rota.web.readers import Readers
 from rota.web.state import State, current
 from rota.web.tokens import Leases
 from rota.web.waiting import Waiting
@@ -116,12 +119,17 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     beats = Beats(live)
     policies = Policies(ledger, live, Load(beats))
     waiting, pushes = Waiting(live, beats), Pushes(ledger, live, policies)
+    readers = Readers(ledger)
+    exports, follower = Exports(readers), Follower(readers)
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
         leases, admissions = Leases(signing), Admissions(ledger)
-        yield State(settings, live, ledger, signing, beats, policies, leases, waiting, admissions, pushes)
+        bots = (beats, policies, leases, waiting, admissions, pushes)
+        yield State(settings, live, ledger, signing, *bots, readers, exports, follower)
     finally:
+        await follower.aclose()
+        exports.close()
         await waiting.aclose()
         await pushes.aclose()
         await policies.aclose()
