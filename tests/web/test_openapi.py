@@ -12,6 +12,7 @@ import pytest
 
 from rota.errors import problem_classes
 from rota.web.api.__main__ import description
+from rota.web.bot_api import BotApi
 from tests.conformance.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,8 +42,18 @@ def test_every_operation_says_what_it_does_and_how_it_fails() -> None:
         assert re.fullmatch(r"[a-z_]+", operation["operationId"]), name
         assert {"400", "401", "403", "404", "409", "413", "422", "503"} <= set(operation["responses"]), name
         assert operation["security"], name
-    names = [operation["operationId"] for operation in routes().values()]
+    names = [operation["operationId"] for prefix in ("/api/v1", "/bot") for operation in routes(prefix).values()]
     assert len(set(names)) == len(names)
+
+
+def test_every_call_of_bots_is_described_with_what_it_takes_and_how_it_fails() -> None:
+    calls = routes("/bot")
+    assert set(calls) == {f"POST {path.removeprefix('/bot')}" for path in BotApi(lambda: None)._handlers}  # type: ignore[arg-type,return-value]
+    for name, operation in calls.items():
+        assert operation["description"], name
+        assert {"400", "401", "403", "409", "413", "422", "503"} <= set(operation["responses"]), name
+        assert operation["requestBody"]["content"]["application/json"]["schema"], name
+        assert operation["requestBody"]["required"] is (name not in {"POST /heartbeat", "POST /leave"})
 
 
 def test_the_guide_has_every_route_in_its_table_and_no_other() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 import structlog
 from fastapi import FastAPI
@@ -37,7 +38,7 @@ from rota.live.beats import Beats
 from rota.live.scripts import Live
 from rota.protocol import MAX_BODY_BYTES
 from rota.settings import Settings
-from rota.web import api, pages
+from rota.web import api, bot_schema, pages
 from rota.web.admissions import Admissions
 from rota.web.bot_api import BotApi
 from rota.web.exports import Exports
@@ -91,6 +92,7 @@ def create_app(settings: Settings, redis_url: str, database_url: str) -> App:
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
+    _describe_bots_too(fastapi)
     fastapi.include_router(api.router)
     fastapi.include_router(pages.router)
     fastapi.mount("/static", pages.static_app, name="static")
@@ -100,6 +102,12 @@ def create_app(settings: Settings, redis_url: str, database_url: str) -> App:
     fastapi.add_exception_handler(HTTPException, _answer)
     fastapi.add_exception_handler(Exception, _answer)
     return App(fastapi)
+
+
+def _describe_bots_too(fastapi: FastAPI) -> None:
+    of_rest = fastapi.openapi
+    described = cache(lambda: bot_schema.described(of_rest()))
+    fastapi.openapi = described  # type: ignore[method-assign]
 
 
 async def healthz(request: Request) -> dict[str, bool]:
