@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait
+from bench import bind, export, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait
 from bench.row import Row
 from bench.run import Run
 
@@ -21,4 +21,5 @@ PARTS: dict[str, Part] = {
     "memory": memory.measure,
     "push": push.measure,
     "record": record.measure,
+    "export": export.measure,
 }
