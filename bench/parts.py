@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait, workers
+from bench import bind, export, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait, workers
 from bench.row import Row
 from bench.run import Run
 
@@ -20,6 +20,7 @@ PARTS: dict[str, Part] = {
     "reap": reap.measure,
     "bind": bind.measure,
     "memory": memory.measure,
-    "record": record.measure,
     "push": push.measure,
+    "record": record.measure,
+    "export": export.measure,
 }

@@ -14,6 +14,7 @@ from rota.ledger.connection import Ledger
 from rota.ledger.lines import lines
 from rota.ledger.profiles import Profile
 from rota.ledger.pushes import Batch, MissingPartitionError, Pushed
+from rota.ledger.search import Position
 from rota.protocol import RecordFields
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
@@ -202,7 +203,7 @@ async def test_ids_of_a_profile_rise_in_the_order_of_the_commits(ledger: Ledger,
     while True:
         over = pushing.done()
         async with ledger.begin() as tx:
-            found = await records.page(tx, profile.id, limit=500, after=str(seen[-1]) if seen else None)
+            found = await records.page(tx, profile.id, limit=500, after=Position(seen[-1]) if seen else None)
         seen += [item.id for item in found.items]
         if over and not found.items:
             break

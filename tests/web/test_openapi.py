@@ -12,6 +12,7 @@ import pytest
 
 from rota.errors import problem_classes
 from rota.web.api.__main__ import description
+from rota.web.bot_api import BotApi
 from tests.conformance.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,13 +20,14 @@ COPY = ROOT / "openapi.json"
 GUIDE = ROOT / "docs" / "api.md"
 
 
-def routes() -> dict[str, Any]:
+def routes(prefix: str = "/api/v1") -> dict[str, Any]:
     """`POST /profiles/{profile_id}/start` → its description."""
     paths = json.loads(description())["paths"]
     return {
-        f"{method.upper()} {path.removeprefix('/api/v1')}": operation
+        f"{method.upper()} {path.removeprefix(prefix)}": operation
         for path, methods in paths.items()
         for method, operation in methods.items()
+        if path.startswith(f"{prefix}/")
     }
 
 
@@ -40,8 +42,18 @@ def test_every_operation_says_what_it_does_and_how_it_fails() -> None:
         assert re.fullmatch(r"[a-z_]+", operation["operationId"]), name
         assert {"400", "401", "403", "404", "409", "413", "422", "503"} <= set(operation["responses"]), name
         assert operation["security"], name
-    names = [operation["operationId"] for operation in routes().values()]
+    names = [operation["operationId"] for prefix in ("/api/v1", "/bot") for operation in routes(prefix).values()]
     assert len(set(names)) == len(names)
+
+
+def test_every_call_of_bots_is_described_with_what_it_takes_and_how_it_fails() -> None:
+    calls = routes("/bot")
+    assert set(calls) == {f"POST {path.removeprefix('/bot')}" for path in BotApi(lambda: None)._handlers}  # type: ignore[arg-type,return-value]
+    for name, operation in calls.items():
+        assert operation["description"], name
+        assert {"400", "401", "403", "409", "413", "422", "503"} <= set(operation["responses"]), name
+        assert operation["requestBody"]["content"]["application/json"]["schema"], name
+        assert operation["requestBody"]["required"] is (name not in {"POST /heartbeat", "POST /leave"})
 
 
 def test_the_guide_has_every_route_in_its_table_and_no_other() -> None:
@@ -83,7 +95,7 @@ async def test_every_example_of_the_guide_works(site: Site) -> None:
     for words in examples():
         answer = await _curl(site, words, values)
         assert answer.is_success, (words, answer.text)
-        if answer.content:
+        if answer.headers.get("content-type") == "application/json":
             body = answer.json()
             values |= {"PROFILE": body["id"]} if str(body.get("id", "")).startswith("prf_") else {}
             values |= {"ACCOUNT": body["id"]} if str(body.get("id", "")).startswith("acc_") else {}
@@ -95,6 +107,7 @@ async def _curl(site: Site, words: list[str], values: dict[str, str]) -> Any:
     method, url, body = "GET", "", None
     rest = iter(re.sub(r"\$([A-Z]+)", lambda match: values.get(match[1], match[0]), word) for word in words[1:])
     headers: dict[str, str] = {}
+    query: dict[str, str] = {}
     for word in rest:
         if word == "-X":
             method = next(rest)
@@ -103,13 +116,17 @@ async def _curl(site: Site, words: list[str], values: dict[str, str]) -> Any:
         elif word == "-H":
             name, _, value = next(rest).partition(": ")
             headers[name] = value
-        elif word != "-s":
+        elif word == "--data-urlencode":
+            name, _, value = next(rest).partition("=")
+            query[name] = value
+        elif word not in ("-s", "-G"):
             url = word
     assert headers.pop("Authorization") == "Bearer $KEY"
     assert "$" not in url, f"{url}: an earlier example must tell"
     assert url.startswith("http://127.0.0.1:7682/")
     path = url.removeprefix("http://127.0.0.1:7682")
-    return await site.rest.request(method, path, content=body, headers=headers | {"content-type": "application/json"})
+    headers |= {"content-type": "application/json"}
+    return await site.rest.request(method, path, content=body, headers=headers, params=query or None)
 
 
 @pytest.mark.parametrize("path", [COPY, GUIDE])

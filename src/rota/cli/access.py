@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
 from inspect import Parameter
@@ -52,6 +53,10 @@ def find_access(url: str | None, key: str | None, data_dir: Path | None = None) 
     return found_url.rstrip("/"), found_key
 
 
+class LostError(RotaError):
+    """A connection ended before the answer did."""
+
+
 class Access:
     """REST with an API key; every error is one of rota's own."""
 
@@ -84,6 +89,28 @@ class Access:
     def delete(self, path: str) -> None:
         """Deletes what is at `path`."""
         self._call("DELETE", path)
+
+    @contextmanager
+    def stream(
+        self, path: str, *, headers: Mapping[str, str] | None = None, silence: float = TIMEOUT, **query: Any
+    ) -> Iterator[Iterator[bytes]]:
+        """The answer piece by piece as it comes; `silence` is how many seconds may lie between two pieces.
+
+        Raises:
+            LostError: the connection ended, or could not be made; at any piece.
+            ProblemError: refused.
+        """
+        timeout = httpx2.Timeout(TIMEOUT, read=silence)
+        try:
+            with self._client.stream("GET", path, params=query, headers=headers, timeout=timeout) as reply:
+                if not reply.is_success:
+                    reply.read()
+                    raise problem_of(reply.status_code, reply.text)
+                yield reply.iter_bytes()
+        except httpx2.InvalidURL as error:
+            raise RotaError(f"{self.url} is not an address: {error}") from None
+        except httpx2.HTTPError as error:
+            raise LostError(f"lost rota at {self.url} ({str(error) or type(error).__name__})") from None
 
     def page(self, path: str, limit: int, after: str | None, **query: Any) -> dict[str, Any]:
         """`items`, at most `limit` however many pages of REST that takes, and `next`, null at the end."""

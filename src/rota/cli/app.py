@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rota import __version__
-from rota.cli import account, bot, enrolment, fleet, incident, key, profile, server
+from rota.cli import account, bot, enrolment, fleet, incident, key, profile, records, server
 from rota.cli.access import login
 from rota.cli.chaos import chaos
 from rota.cli.check import check
@@ -30,6 +30,7 @@ for command in (serve, demo, simulate, chaos, check, who, login):
     app.command()(command)
 for name, noun in (
     ("profile", profile),
+    ("records", records),
     ("server", server),
     ("bot", bot),
     ("fleet", fleet),

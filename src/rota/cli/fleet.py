@@ -80,7 +80,9 @@ def change(
     more = {"beats_per_second": beats_per_second, "keep_days": keep_days, "keep_records": keep_records}
     wish = _policy(interval, ttl) | {name: value for name, value in more.items() if value is not None}
     if not wish:
-        raise typer.BadParameter("nothing is to be changed: see `rota fleet change --help`")
+        raise typer.BadParameter(
+            "nothing is to be changed: give --interval, --ttl, --beats-per-second, --keep-days or --keep-records"
+        )
     shown.one(rota.patch(f"/fleets/{part(fleet)}", wish), as_json=as_json)
 
 

@@ -145,22 +145,6 @@ def delete(
 
 @app.command()
 @with_rota
-def records(
-    rota: Access,
-    profile: Named,
-    *,
-    kind: Annotated[str | None, typer.Option(help="Only of this kind.")] = None,
-    limit: Limit = 100,
-    after: After = None,
-    as_json: AsJson = False,
-) -> None:
-    """What bots pushed for a profile, in the order of arrival."""
-    found = rota.page(f"/profiles/{id_of(rota, profile)}/records", limit, after, kind=kind)
-    shown.page(found, ("id", "at", "kind", "bot", "epoch", "data"), as_json=as_json)
-
-
-@app.command()
-@with_rota
 def revisions(
     rota: Access,
     profile: Named,

@@ -75,6 +75,11 @@ def done(what: str, *, as_json: bool, **facts: Any) -> None:
     typer.echo(json.dumps(facts, ensure_ascii=False) if as_json else what)
 
 
+def note(text: str) -> None:
+    """A word to whoever looks on, beside what the command prints."""
+    typer.echo(text, err=True)
+
+
 def head(name: str) -> str:
     """A field's name for people."""
     return HEADS.get(name, name.replace("_", " "))

@@ -23,6 +23,8 @@ Transaction = AsyncConnection
 
 OLDEST = 14
 POOL_SIZE = 10
+IDLE_SECONDS = 60
+"""After which PostgreSQL ends a transaction whose process has stopped in its midst: it holds locks that others need."""
 LEADER_LOCK = 7_682_001
 """Key of the advisory lock that the leading steward holds."""
 
@@ -60,7 +62,11 @@ def engine(url: str, *, timeout: float, pooled: bool = True) -> AsyncEngine:
     arguments = {
         "timeout": timeout,
         "command_timeout": timeout,
-        "server_settings": {"application_name": "rota", "statement_timeout": str(int(timeout * 1000))},
+        "server_settings": {
+            "application_name": "rota",
+            "statement_timeout": str(int(timeout * 1000)),
+            "idle_in_transaction_session_timeout": str(IDLE_SECONDS * 1000),
+        },
     }
     if not pooled:
         return create_async_engine(database_url(url), poolclass=NullPool, connect_args=arguments)

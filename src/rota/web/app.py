@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 import structlog
 from fastapi import FastAPI
@@ -37,14 +38,17 @@ from rota.live.beats import Beats
 from rota.live.scripts import Live
 from rota.protocol import MAX_BODY_BYTES
 from rota.settings import Settings
-from rota.web import api, pages
+from rota.web import api, bot_schema, pages
 from rota.web.admissions import Admissions
 from rota.web.bot_api import BotApi
+from rota.web.exports import Exports
+from rota.web.follow import Follower
 from rota.web.http import Receive, Scope, Send, bounded
 from rota.web.load import Load
 from rota.web.policies import Policies
 from rota.web.problems import problem_response
 from rota.web.push import Pushes
+from rota.web.readers import Readers
 from rota.web.state import State, current
 from rota.web.tokens import Leases
 from rota.web.waiting import Waiting
@@ -88,6 +92,7 @@ def create_app(settings: Settings, redis_url: str, database_url: str) -> App:
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
+    _describe_bots_too(fastapi)
     fastapi.include_router(api.router)
     fastapi.include_router(pages.router)
     fastapi.mount("/static", pages.static_app, name="static")
@@ -97,6 +102,12 @@ def create_app(settings: Settings, redis_url: str, database_url: str) -> App:
     fastapi.add_exception_handler(HTTPException, _answer)
     fastapi.add_exception_handler(Exception, _answer)
     return App(fastapi)
+
+
+def _describe_bots_too(fastapi: FastAPI) -> None:
+    of_rest = fastapi.openapi
+    described = cache(lambda: bot_schema.described(of_rest()))
+    fastapi.openapi = described  # type: ignore[method-assign]
 
 
 async def healthz(request: Request) -> dict[str, bool]:
@@ -116,13 +127,17 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     beats = Beats(live)
     policies = Policies(ledger, live, Load(beats))
     waiting, pushes = Waiting(live, beats), Pushes(ledger, live, policies)
-    admissions = Admissions(ledger)
+    readers = Readers(ledger)
+    exports, follower = Exports(readers), Follower(readers)
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
-        leases = Leases(signing)
-        yield State(settings, live, ledger, signing, beats, policies, leases, waiting, admissions, pushes)
+        leases, admissions = Leases(signing), Admissions(ledger)
+        bots = (beats, policies, leases, waiting, admissions, pushes)
+        yield State(settings, live, ledger, signing, *bots, readers, exports, follower)
     finally:
+        await follower.aclose()
+        exports.close()
         await waiting.aclose()
         await pushes.aclose()
         await policies.aclose()

@@ -218,8 +218,8 @@ class Pushes:
             claims = [group[index].claim for index in indexes]
             answers: Sequence[Owned | ProblemError]
             try:
-                policy = await self._policies.of(fleet)
-                answers = await bots.resolve(self._live, fleet, claims, ttl=policy.ttl)
+                ttl = (await self._policies.granted(fleet)).ttl
+                answers = await bots.resolve(self._live, fleet, claims, ttl=ttl)
             except NotFoundError:
                 answers = [UnknownBotError()] * len(claims)
             except ProblemError as error:

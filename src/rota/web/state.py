@@ -11,8 +11,11 @@ from rota.live.beats import Beats
 from rota.live.scripts import Live
 from rota.settings import Settings
 from rota.web.admissions import Admissions
+from rota.web.exports import Exports
+from rota.web.follow import Follower
 from rota.web.policies import Policies
 from rota.web.push import Pushes
+from rota.web.readers import Readers
 from rota.web.tokens import Leases
 from rota.web.waiting import Waiting
 
@@ -34,6 +37,9 @@ class State:
     waiting: Waiting
     admissions: Admissions
     pushes: Pushes
+    readers: Readers
+    exports: Exports
+    follower: Follower
 
 
 def current(connection: HTTPConnection) -> State:

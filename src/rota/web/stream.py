@@ -11,7 +11,8 @@ import asyncio
 import random
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import structlog
@@ -69,6 +70,7 @@ class Viewer:
 
     def __init__(self) -> None:
         self.behind = True
+        self.ended = False
         self._messages: asyncio.Queue[str | None] = asyncio.Queue()
 
     def tell(self, message: str) -> None:
@@ -79,8 +81,14 @@ class Viewer:
         elif message:
             self._messages.put_nowait(message)
 
+    def nudge(self) -> None:
+        """Lets `next` return, with an empty message where nothing else is in line."""
+        if self._messages.empty():
+            self._messages.put_nowait("")
+
     def end(self) -> None:
         """Ends the stream whatever is still in line."""
+        self.ended = True
         self._clear()
         self._messages.put_nowait(None)
 
@@ -92,6 +100,17 @@ class Viewer:
     def _clear(self) -> None:
         while not self._messages.empty():
             self._messages.get_nowait()
+
+
+@contextmanager
+def opened() -> Iterator[Viewer]:
+    """A stream that ends with the process."""
+    viewer = Viewer()
+    _open.add(viewer)
+    try:
+        yield viewer
+    finally:
+        _open.discard(viewer)
 
 
 class Board(Generic[Shown]):
@@ -125,26 +144,24 @@ class Board(Generic[Shown]):
 
     async def messages(self, life: float = LIFE) -> AsyncIterator[str]:
         """All that one viewer is to be told, for about `life` seconds."""
-        viewer = Viewer()
-        self._viewers.add(viewer)
-        _open.add(viewer)
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._keep_reading())
-        ends_at = time.monotonic() + life * random.uniform(0.8, 1)  # noqa: S311 - jitter, not a secret
-        try:
-            yield "retry: 1000\n\n"
-            while (left := ends_at - time.monotonic()) > 0:
-                try:
-                    message = await viewer.next(min(left, HEARTBEAT))
-                except TimeoutError:
-                    # The comment keeps proxies from closing; the event lets the page's script see it, too.
-                    message = f": heartbeat\n{event('heartbeat', str(int(time.time())))}"
-                if message is None:
-                    return
-                yield message
-        finally:
-            self._viewers.discard(viewer)
-            _open.discard(viewer)
+        with opened() as viewer:
+            self._viewers.add(viewer)
+            if self._reader is None:
+                self._reader = asyncio.create_task(self._keep_reading())
+            ends_at = time.monotonic() + life * random.uniform(0.8, 1)  # noqa: S311 - jitter, not a secret
+            try:
+                yield "retry: 1000\n\n"
+                while (left := ends_at - time.monotonic()) > 0:
+                    try:
+                        message = await viewer.next(min(left, HEARTBEAT))
+                    except TimeoutError:
+                        # The comment keeps proxies from closing; the event lets the page's script see it, too.
+                        message = f": heartbeat\n{event('heartbeat', str(int(time.time())))}"
+                    if message is None:
+                        return
+                    yield message
+            finally:
+                self._viewers.discard(viewer)
 
     async def _keep_reading(self) -> None:
         """Reads and tells until nobody looks any more."""

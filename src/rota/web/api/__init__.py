@@ -7,9 +7,21 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from rota.web.api import accounts, bots, comparisons, drains, fleets, incidents, keys, profiles, servers, sign_ins
+from rota.web.api import (
+    accounts,
+    bots,
+    comparisons,
+    drains,
+    fleets,
+    incidents,
+    keys,
+    profiles,
+    records,
+    servers,
+    sign_ins,
+)
 from rota.web.api.models import PROBLEMS, storable
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS, dependencies=[Depends(storable)])
-for noun in (profiles, servers, bots, fleets, comparisons, drains, incidents, accounts, keys, sign_ins):
+for noun in (profiles, records, servers, bots, fleets, comparisons, drains, incidents, accounts, keys, sign_ins):
     router.include_router(noun.router)

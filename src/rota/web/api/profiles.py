@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from rota.errors import ForbiddenError, UnavailableError
-from rota.ledger import accounts, history, records
+from rota.ledger import accounts, history
 from rota.ledger import profiles as ledger_profiles
 from rota.live import profiles as live_profiles
 from rota.live import snapshot
@@ -93,20 +93,6 @@ class Revision(BaseModel):
     revision: int
     config: dict[str, Any]
     created_at: datetime
-
-
-class Record(BaseModel):
-    """One record that a bot pushed."""
-
-    id: int
-    epoch: int
-    batch: int
-    position: int
-    bot: str
-    kind: str
-    at: datetime
-    received_at: datetime
-    data: Any
 
 
 @router.post("", status_code=201, operation_id="create_profile")
@@ -209,22 +195,6 @@ async def revisions(
     async with state.ledger.begin() as tx:
         found = await ledger_profiles.revisions(tx, profile_id, limit=limit, after=after)
     return Page(items=[Revision.model_validate(item, from_attributes=True) for item in found.items], next=found.next)
-
-
-@router.get("/{profile_id}/records", operation_id="list_records")
-async def list_records(
-    state: StateNeeded,
-    who: AnyCaller,
-    profile_id: str,
-    kind: Annotated[str | None, Query(max_length=64)] = None,
-    limit: Limit = 100,
-    after: AfterNumber = None,
-) -> Page[Record]:
-    """What bots pushed for the profile, in the order of arrival."""
-    await _own(state, who, profile_id)
-    async with state.ledger.begin() as tx:
-        found = await records.page(tx, profile_id, kind=kind, limit=limit, after=after)
-    return Page(items=[Record.model_validate(item, from_attributes=True) for item in found.items], next=found.next)
 
 
 @router.get("/{profile_id}/assignments", operation_id="list_assignments")

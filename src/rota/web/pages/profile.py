@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
@@ -19,6 +18,7 @@ from rota.live.entries import ProfileView
 from rota.steward.apply import apply_wishes
 from rota.web.api.holds import attempt, held_because
 from rota.web.pages.forms import our_form
+from rota.web.pages.records import RecordLine, shown
 from rota.web.pages.rendering import SECURITY_HEADERS, link, render
 from rota.web.pages.stints import Stint, stints
 from rota.web.session import Session, signed_in
@@ -27,18 +27,6 @@ from rota.web.state import State, current
 router = APIRouter(include_in_schema=False)
 
 RECORDS_SHOWN, STINTS_SHOWN, REVISIONS_SHOWN = 20, 10, 10
-MOST_DATA = 240
-"""Characters of a record's data."""
-
-
-@dataclass(frozen=True)
-class RecordLine:
-    """One record; `data` is JSON, cut where it is long."""
-
-    at: datetime
-    kind: str
-    bot: str
-    data: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +42,7 @@ class ProfilePage:
     bot_href: of the bot that works for it, or empty.
     config: the newest configuration as JSON.
     revisions: the newest ones, newest first.
+    records: the newest ones; `records_href` is the page of all.
     """
 
     profile: Profile
@@ -67,6 +56,7 @@ class ProfilePage:
     config: str
     revisions: tuple[ProfileRevision, ...]
     records: tuple[RecordLine, ...]
+    records_href: str
     past: tuple[Stint, ...]
 
 
@@ -126,7 +116,8 @@ async def _read(state: State, profile_id: str) -> ProfilePage:
         bot_href=link("bots", *view.bot.split("/", 1), fleet=profile.fleet) if view and view.bot else "",
         config=json.dumps(profile.config, indent=2, ensure_ascii=False),
         revisions=tuple(reversed(revisions.items)),
-        records=tuple(RecordLine(one.at, one.kind, one.bot, _cut(one.data)) for one in newest),
+        records=shown(newest),
+        records_href=link("profiles", profile_id, "records"),
         past=stints(past.items, {}),
     )
 
@@ -137,8 +128,3 @@ async def _live_view(state: State, profile: Profile) -> tuple[ProfileView | None
     except UnavailableError:
         return None, True
     return found.get(profile.id), False
-
-
-def _cut(data: Any) -> str:
-    text = json.dumps(data, ensure_ascii=False)
-    return text if len(text) <= MOST_DATA else f"{text[: MOST_DATA - 1]}…"
