@@ -86,13 +86,15 @@ async def test_a_steward_carries_drains_out_that_nobody_else_could(ledger: Ledge
         await drains.order(tx, driver.fleet, "s1", within=0)
         await drains.order(tx, driver.fleet, "s2")
     running = Running(ledger, live)
-    async with asyncio.timeout(10):
-        while True:
-            late = await bot_view(live, driver.fleet, "s1/1", ttl=TTL)
-            if late is None and (await driver.beat("s2/1", work)).code == "stop":
-                break
-            await asyncio.sleep(0.01)
-    await running.stop()
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                late = await bot_view(live, driver.fleet, "s1/1", ttl=TTL)
+                if late is None and (await driver.beat("s2/1", work)).code == "stop":
+                    break
+                await asyncio.sleep(0.01)
+    finally:
+        await running.stop()
     assert (await driver.profile("prf_1")).phase == "held"
 
 
