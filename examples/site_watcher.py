@@ -78,7 +78,7 @@ async def visit(client: httpx2.AsyncClient, site: Site, most: int = 2**20) -> tu
 def main() -> None:
     """Runs one bot, or several in this process."""
     options = argparse.ArgumentParser(description="Watch websites as bots of rota.")
-    for option in ("url", "key", "hostname", "instance"):
+    for option in ("url", "key", "hostname", "instance", "spool"):
         options.add_argument(f"--{option}", help="as `rota.Bot` takes it")
     options.add_argument("--count", type=int, default=1, help="so many watchers, in slots INSTANCE-1, -2 …")
     said = options.parse_args()
@@ -87,7 +87,7 @@ def main() -> None:
     name = said.instance or "watcher"
     slots = [f"{name}-{n + 1}" for n in range(said.count)] if said.count > 1 else [said.instance]
     try:
-        bots = [Bot(said.url, said.key, hostname=said.hostname, instance=slot) for slot in slots]
+        bots = [Bot(said.url, said.key, hostname=said.hostname, instance=slot, spool=said.spool) for slot in slots]
         for bot in bots:
             bot.work(watch)
         run_bots(bots)

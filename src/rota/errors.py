@@ -6,6 +6,7 @@ message that is used where the raiser has nothing better to say. Nothing here kn
     RotaError
     ├── SettingsError               a setting is missing or makes no sense
     ├── StoreError                  a store cannot be started or used at all (start-up)
+    ├── SpoolError                  a bot's spool on disk cannot be read or written
     └── ProblemError                answered to a caller as application/problem+json
         ├── InvalidRequestError     invalid_request 422
         ├── InvalidKeyError         invalid_key 401
@@ -41,6 +42,10 @@ class SettingsError(RotaError):
 
 class StoreError(RotaError):
     """Redis or PostgreSQL cannot be started, reached or used (too old, wrong password)."""
+
+
+class SpoolError(RotaError):
+    """A bot's spool on disk cannot be read or written: the disk is full, the file is broken or in use."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def peer() -> Iterator[Peer]:
         yield running
 
 
-def run(peer: Peer, program: str) -> subprocess.Popen[str]:
+def run(peer: Peer, program: str, folder: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program.replace("http://127.0.0.1:7682", peer.url)],
         env=os.environ
@@ -38,14 +38,15 @@ def run(peer: Peer, program: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=folder,
     )
     peer.children.append(process)
     return process
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: f"program {PROGRAMS.index(program) + 1}")
-async def test_a_program_of_the_guide_runs(peer: Peer, program: str) -> None:
-    process = run(peer, program)
+async def test_a_program_of_the_guide_runs(peer: Peer, program: str, tmp_path: Path) -> None:
+    process = run(peer, program, tmp_path)
     await eventually(lambda: peer.data)
     if "bot.stop()" not in program:
         process.terminate()

@@ -1,4 +1,4 @@
-"""What waits to be sent: every record once, in order, in batches that rota takes."""
+"""What waits in memory to be sent: every record once, in order, in batches that rota takes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rota.protocol import MAX_BODY_BYTES, PushRequest
-from rota.sdk.push import Outbox
+from rota.sdk.outbox import Memory, Outbox
 from tests.unit.sdk_peer import PROFILE
+
+
+def new_outbox() -> Outbox:
+    return Memory().open(PROFILE, 7)
+
 
 ACTIONS = st.lists(
     st.one_of(
@@ -23,15 +28,15 @@ ACTIONS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(ACTIONS)
-def test_an_outbox_sends_every_record_once_in_order_in_batches_that_rota_takes(  # noqa: C901 - a small machine
+async def test_an_outbox_sends_every_record_once_in_order_in_batches_that_rota_takes(  # noqa: C901 - a small machine
     actions: list[tuple[str, int, int]],
 ) -> None:
-    outbox = Outbox(PROFILE, 7)
+    outbox = new_outbox()
     put: list[int] = []
     stored: dict[int, list[int]] = {}
 
-    def send(*, answered: bool) -> None:
-        batch = outbox.batch()
+    async def send(*, answered: bool) -> None:
+        batch = await outbox.batch()
         if batch is None:
             return
         assert len(batch.body) <= MAX_BODY_BYTES
@@ -40,7 +45,7 @@ def test_an_outbox_sends_every_record_once_in_order_in_batches_that_rota_takes( 
         assert len(request["records"]) == batch.count <= 1000
         stored.setdefault(batch.number, [record["n"] for record in request["records"]])
         if answered:
-            outbox.settle(batch)
+            await outbox.settle(batch)
 
     for action, size, count in actions:
         if action == "put":
@@ -48,49 +53,49 @@ def test_an_outbox_sends_every_record_once_in_order_in_batches_that_rota_takes( 
                 if outbox.has_room:
                     put.append(len(put))
                     outbox.put(json.dumps({"n": put[-1], "data": "x" * size}).encode())
-        elif action == "split" and (batch := outbox.batch()) and batch.number not in stored and batch.count > 1:
-            outbox.split(batch)
-            assert (smaller := outbox.batch()) is None or smaller.count < batch.count
+        elif action == "split" and (batch := await outbox.batch()) and batch.number not in stored and batch.count > 1:
+            await outbox.split(batch)
+            assert (smaller := await outbox.batch()) is None or smaller.count < batch.count
         elif action in {"settle", "lose"}:
-            send(answered=action == "settle")
+            await send(answered=action == "settle")
     while len(outbox):
-        send(answered=True)
+        await send(answered=True)
     assert [number for batch in sorted(stored) for number in stored[batch]] == put
     assert sorted(stored) == list(range(len(stored)))
 
 
 @given(st.integers(1, 30), st.sets(st.integers(0, 40)))
-def test_an_outbox_drops_the_refused_records_alone(count: int, refused: set[int]) -> None:
-    outbox = Outbox(PROFILE, 7)
+async def test_an_outbox_drops_the_refused_records_alone(count: int, refused: set[int]) -> None:
+    outbox = new_outbox()
     for number in range(count):
         outbox.put(str(number).encode())
-    batch = outbox.batch()
+    batch = await outbox.batch()
     assert batch
     within = {position for position in refused if position < count}
-    dropped = outbox.refuse(batch, refused)
+    dropped = (await outbox.refuse(batch, refused, "no")).count
     assert dropped == outbox.dropped == (len(within) or count)
-    left = outbox.batch()
+    left = await outbox.batch()
     kept = json.loads(left.body)["records"] if left else []
     assert kept == ([number for number in range(count) if number not in within] if within else [])
 
 
-def test_a_batch_that_was_on_its_way_when_the_outbox_was_closed_changes_nothing() -> None:
-    outbox = Outbox(PROFILE, 7)
+async def test_a_batch_that_was_on_its_way_when_the_outbox_was_closed_changes_nothing() -> None:
+    outbox = new_outbox()
     outbox.put(b"1")
-    batch = outbox.batch()
+    batch = await outbox.batch()
     assert batch
-    assert outbox.close() == 1
-    outbox.settle(batch)
-    assert outbox.refuse(batch, ()) == 0
+    assert outbox.abandon() == 1
+    await outbox.settle(batch)
+    assert (await outbox.refuse(batch, (), "no")).count == 0
     outbox.put(b"2")
     assert len(outbox) == 0
     assert outbox.dropped == 2
 
 
-def test_a_full_batch_is_a_request_that_the_protocol_allows() -> None:
-    outbox = Outbox(PROFILE, 7)
+async def test_a_full_batch_is_a_request_that_the_protocol_allows() -> None:
+    outbox = new_outbox()
     for _ in range(1500):
         outbox.put(b'{"kind":"record","at":null,"data":1}')
-    batch = outbox.batch()
+    batch = await outbox.batch()
     assert batch
     assert len(PushRequest.model_validate_json(batch.body).records) == 1000

@@ -18,7 +18,7 @@ from rota.errors import (
     UnavailableError,
     UnknownBotError,
 )
-from rota.sdk import push
+from rota.sdk import outbox
 from tests.unit.sdk_peer import PROFILE, Answer, Call, Peer, Wish, bot_at, eventually, lost, serving
 
 
@@ -248,7 +248,7 @@ async def test_a_plain_function_pushes_flushes_and_sleeps_without_await(peer: Pe
 async def test_push_waits_while_too_much_is_on_its_way(
     peer: Peer, monkeypatch: pytest.MonkeyPatch, *, plain: bool
 ) -> None:
-    monkeypatch.setattr(push, "MAX_WAITING_RECORDS", 10)
+    monkeypatch.setattr(outbox, "MAX_WAITING_RECORDS", 10)
     away = threading.Event()
     peer.ttl = 6
 
@@ -283,7 +283,7 @@ async def test_push_waits_while_too_much_is_on_its_way(
 async def test_a_push_that_nobody_awaits_fails_before_it_eats_the_memory(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push, "MAX_WAITING_RECORDS", 10)
+    monkeypatch.setattr(outbox, "MAX_WAITING_RECORDS", 10)
 
     async def work(job: Job) -> None:
         for number in range(100):

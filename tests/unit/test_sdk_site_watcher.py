@@ -184,13 +184,15 @@ async def test_the_example_watches_heeds_a_new_configuration_and_survives_a_bad_
     assert peer.said("leave")[0].body["reason"] == "shutdown"
 
 
-async def test_several_watchers_share_a_process_and_each_has_its_slot(peer: Peer) -> None:
-    process = start(peer, "--hostname", "farm-1", "--instance", "w", "--count", "3")
+async def test_several_watchers_share_a_process_and_each_has_its_slot_and_spool(peer: Peer, tmp_path: Path) -> None:
+    process = start(peer, "--hostname", "farm-1", "--instance", "w", "--count", "3", "--spool", str(tmp_path))
     await eventually(lambda: len(peer.said("auth")) >= 3)
     process.send_signal(signal.SIGINT)
     await asyncio.to_thread(process.communicate, timeout=30)
     slots = {(call.body["hostname"], call.body["instance"]) for call in peer.said("auth")}
     assert slots == {("farm-1", "w-1"), ("farm-1", "w-2"), ("farm-1", "w-3")}
+    names = await asyncio.to_thread(os.listdir, tmp_path)
+    assert set(names) >= {f"farm-1~w-{number}.spool" for number in (1, 2, 3)}
     assert process.returncode == 0
 
 

@@ -7,6 +7,7 @@ what `pip install rota` brings. `docs/sdk.md` is its guide.
 from rota.sdk.bot import Bot, run_bots
 from rota.sdk.job import Job
 from rota.sdk.lease import EXIT_LEASE_OVER
+from rota.sdk.push import Superseded
 from rota.sdk.waiting import Flag, Later
 
-__all__ = ["EXIT_LEASE_OVER", "Bot", "Flag", "Job", "Later", "run_bots"]
+__all__ = ["EXIT_LEASE_OVER", "Bot", "Flag", "Job", "Later", "Superseded", "run_bots"]

@@ -12,18 +12,22 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from rota.errors import SettingsError
-from rota.protocol import AuthRequest
+from rota.protocol import MAX_BODY_BYTES, AuthRequest
+from rota.sdk.disk import SpoolAt
 from rota.sdk.duty import Duty
 from rota.sdk.job import Job
+from rota.sdk.push import Superseded
 from rota.sdk.session import Session
 
 F = TypeVar("F", bound=Callable[[Job], Any])
+G = TypeVar("G", bound=Callable[[Superseded], Any])
 
 
 class Bot:
@@ -43,7 +47,7 @@ class Bot:
     Then `bot.run()`, or `await bot.serve()` where an event loop runs already.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a keyword for each thing that can be said of a bot
         self,
         url: str | None = None,
         key: str | None = None,
@@ -54,12 +58,15 @@ class Bot:
         version: str = "",
         grace: float = 10.0,
         last_resort: bool = True,
+        spool: str | os.PathLike[str] | None = None,
+        spool_bytes: int = 256 * 2**20,
     ) -> None:
-        """Reads `ROTA_URL`, `ROTA_ENROLMENT_KEY`, `ROTA_INSTANCE` and the host's name where it gets none.
+        """Reads `ROTA_URL`, `ROTA_ENROLMENT_KEY`, `ROTA_INSTANCE`, `ROTA_SPOOL` and the host's name where it gets none.
 
-        `grace`: seconds that the work has to end when it is told to stop. `last_resort`: the process ends
-        itself, with exit code 75, when the work goes on beyond its lease; without it, two bots may then work
-        for one profile.
+        `spool`: a folder in which each slot keeps the records that rota does not have yet, so that they survive
+        the process; `spool_bytes`: how much may lie there before pushing waits. `grace`: seconds that the work
+        has to end when it is told to stop. `last_resort`: the process ends itself, with exit code 75, when the
+        work goes on beyond its lease; without it, two bots may then work for one profile.
 
         Raises:
             SettingsError: something is missing, or has a form that rota does not take.
@@ -74,6 +81,8 @@ class Bot:
             version=version,
             labels=dict(labels or {}),
         )
+        self._spool = _spool_at(spool or os.environ.get("ROTA_SPOOL"), self._hello, spool_bytes)
+        self._superseded: Callable[[Superseded], Any] | None = None
         self._grace = max(0.0, grace)
         self._last_resort = last_resort
         self._work: Callable[[Job], Any] | None = None
@@ -87,6 +96,14 @@ class Bot:
         self._work = function
         return function
 
+    def superseded(self, function: G) -> G:
+        """Decorates a plain function that is told when records came too late, because their profile has a newer owner.
+
+        It is called on the bot's event loop, which it must not block.
+        """
+        self._superseded = function
+        return function
+
     def run(self) -> None:
         """Runs this bot in this process until SIGTERM, SIGINT or rota's `exit`.
 
@@ -94,6 +111,7 @@ class Bot:
             InvalidKeyError: the enrolment key is unknown, expired or revoked.
             ServerNotAllowedError: this hostname is not on the operator's list.
             SettingsError: no work function is set, or rota does not take this bot's description.
+            SpoolError: the spool cannot be used, or another process of this slot keeps it.
         """
         run_bots([self])
 
@@ -107,7 +125,8 @@ class Bot:
         if self._duty is not None:
             raise RuntimeError(f"{self!r} is running already")
         session = Session(self._url, self._key, self._hello)
-        self._duty = Duty(session, self._work, grace=self._grace, last_resort=self._last_resort)
+        self._duty = Duty(session, self._work, grace=self._grace, last_resort=self._last_resort, spool=self._spool)
+        self._duty.outboxes.on_superseded = self._superseded
         try:
             await self._duty.serve()
         finally:
@@ -186,3 +205,14 @@ def _hello(**fields: Any) -> AuthRequest:
         wrong = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in wrong["loc"])
         raise SettingsError(f"{name} of this bot: {wrong['msg']}, not {wrong['input']!r}") from None
+
+
+def _spool_at(folder: str | os.PathLike[str] | None, hello: AuthRequest, most: int) -> SpoolAt | None:
+    if not folder:
+        return None
+    if hello.instance is None:
+        # A drawn slot is another one each time, and what it left would never be found again.
+        raise SettingsError("a spool belongs to a slot: pass Bot(instance=…) or set ROTA_INSTANCE")
+    if most < MAX_BODY_BYTES:
+        raise SettingsError(f"spool_bytes has to be {MAX_BODY_BYTES} at least, the size of one batch, not {most}")
+    return SpoolAt(Path(folder).absolute() / f"{hello.hostname}~{hello.instance}.spool", most)

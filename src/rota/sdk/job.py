@@ -14,7 +14,7 @@ from typing import Any
 
 from rota.protocol import Assignment, Record
 from rota.sdk.lease import Watchdog, now
-from rota.sdk.push import Outbox
+from rota.sdk.outbox import Entry, Outbox
 from rota.sdk.waiting import Bell, Flag, Later
 
 
@@ -86,20 +86,26 @@ class Job:
         """Takes one record for rota at once; waiting for it is waiting while too many are on their way.
 
         `data` is what JSON can say, `at` when it happened (else now). rota stores it once, in the order of
-        the calls.
+        the calls. With a spool on disk, who waits also waits until the record is in it.
 
         Raises:
             ValueError: `data` is not JSON, `kind` is not of `A-Za-z0-9._:/-`, or the record is over 1 MiB.
             BufferError: nobody waits for `push`, and twice as many records are on their way as should.
+            SpoolError: from waiting: the spool cannot be written, and the record was not taken.
         """
         self._heed_cancellation()
         record = Record(kind=kind, at=at or datetime.now(UTC), data=data)
         outbox = self._desk.outbox
-        outbox.put(record.model_dump_json().encode())
+        entry = outbox.put(record.model_dump_json().encode())
         self._desk.bell.ring()
-        if outbox.has_room and not self._desk.cancelled:
+        if entry.kept and outbox.has_room and not self._desk.cancelled:
             return Later(outcome=True)
-        return self._until(lambda: outbox.has_room or self.stopping.was_set(), None, lambda: outbox.has_room)
+
+        def may_go_on() -> bool:
+            slow_down = not (outbox.has_room or self.stopping.was_set() or entry.error)
+            return self._desk.cancelled or (entry.is_decided() and not slow_down)
+
+        return self._until(may_go_on, None, lambda: _is_kept(entry) and outbox.has_room)
 
     def flush(self, timeout: float | None = None) -> Later:
         """Waits until all that was pushed is committed.
@@ -144,3 +150,9 @@ class Job:
         self._watchdog.heed()
         if self._desk.cancelled and not self._desk.bell.on_loop():
             raise asyncio.CancelledError("this job was told to stop and has not")
+
+
+def _is_kept(entry: Entry) -> bool:
+    if entry.error is not None:
+        raise entry.error
+    return entry.kept

@@ -17,7 +17,7 @@ from typing import Any
 from rota.protocol import Assignment, LeasedWorking, Working
 from rota.sdk.job import Desk, Job
 from rota.sdk.lease import Lease, Watchdog, end_process, now
-from rota.sdk.push import Outbox
+from rota.sdk.outbox import Outbox
 
 log = logging.getLogger("rota.bot")
 
