@@ -14,7 +14,7 @@ import asyncpg
 from sqlalchemy import text
 
 from rota.errors import InvalidRequestError, ProblemError, SupersededError
-from rota.ledger import fences
+from rota.ledger import fences, webhook_positions
 from rota.ledger.connection import Transaction
 from rota.ledger.fences import Fence
 
@@ -75,6 +75,7 @@ async def take(tx: Transaction, batches: Sequence[Batch]) -> list[Outcome]:
     firsts = {batch.name: batch for batch, told in reversed(list(zip(batches, outcomes, strict=True))) if told is None}
     entered = await _enter(tx, list(firsts.values()))
     await _copy(tx, [firsts[name] for name in firsts if name in entered])
+    await webhook_positions.touch(tx, {profile for profile, _epoch, _number in entered})
     for index, batch in enumerate(batches):
         if outcomes[index] is None:
             new = batch.name in entered and firsts[batch.name] is batch
