@@ -38,13 +38,13 @@ _SERVES_MACHINES = (IPv4Network("168.63.129.16/32"), IPv4Network("192.0.0.0/24")
 class Networks:
     """The networks that webhooks may reach although they are the operator's own."""
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str | None = None) -> None:
         """`text` names them as `10.20.0.0/16, ::1`.
 
         Raises:
             ValueError: one of them is no network.
         """
-        named = [part.strip() for part in text.split(",")]
+        named = [part.strip() for part in (text or "").split(",")]
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(part) for part in named if part)
 
     def __contains__(self, address: object) -> bool:
