@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Select, and_, case, delete, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from rota.errors import ConflictError, NotFoundError
 from rota.ledger import accounts, checks, fleets
 from rota.ledger.connection import Transaction
 from rota.ledger.page import Page, bounded, new_id, page_of
+from rota.ledger.tables import profiles, webhook_secrets, webhooks
 from rota.ledger.tables import webhook_deliveries as deliveries
 from rota.ledger.tables import webhook_positions as positions
-from rota.ledger.tables import webhook_secrets, webhooks
 
 KIND = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 State = Literal["enabled", "paused", "gone"]
@@ -174,6 +174,23 @@ async def page(
     return page_of([Webhook(*row) for row in rows], limit, lambda webhook: webhook.id)
 
 
+async def troubled(tx: Transaction, fleet: str, *, failing_for: float, lost_within: float, most: int) -> list[Webhook]:
+    """Webhooks of a fleet's profiles of which somebody should know.
+
+    They fail for `failing_for` seconds, are gone, have dead letters, or lost records within `lost_within` seconds.
+    """
+    mine = select(profiles.c.id).where(profiles.c.account_id == webhooks.c.account_id, profiles.c.fleet == fleet)
+    dead = select(deliveries.c.id).where(deliveries.c.webhook_id == webhooks.c.id, deliveries.c.dead_at.is_not(None))
+    wrong = or_(
+        and_(webhooks.c.state == "enabled", webhooks.c.failing_since < _ago(failing_for)),
+        webhooks.c.state == "gone",
+        webhooks.c.lost_at > _ago(lost_within),
+        dead.exists(),
+    )
+    query = _whole().where(or_(webhooks.c.fleet == fleet, mine.exists()), wrong).order_by(webhooks.c.id).limit(most)
+    return [Webhook(*row) for row in await tx.execute(query)]
+
+
 async def change(
     tx: Transaction,
     webhook_id: str,
@@ -227,7 +244,7 @@ async def rotate(tx: Transaction, webhook_id: str, secret: str, *, overlap: floa
     if not 0 <= overlap <= LONGEST_OVERLAP:
         raise checks.refuse("overlap", f"must be 0 to {LONGEST_OVERLAP} seconds")
     await get(tx, webhook_id, account)
-    until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, overlap)
+    until = _ago(-overlap)
     mine = webhook_secrets.c.webhook_id == webhook_id
     ends = func.least(func.coalesce(webhook_secrets.c.expires_at, until), until)
     await tx.execute(update(webhook_secrets).where(mine).values(expires_at=ends))
@@ -247,8 +264,7 @@ async def secrets_of(tx: Transaction, webhook_id: str) -> list[str]:
 
 async def note_success(tx: Transaction, webhook_id: str, status: int, *, every: float) -> None:
     """The endpoint is well; written down where that is news, and else once in `every` seconds."""
-    old = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, every)
-    stale = or_(webhooks.c.last_success_at.is_(None), webhooks.c.last_success_at < old)
+    stale = or_(webhooks.c.last_success_at.is_(None), webhooks.c.last_success_at < _ago(every))
     news = update(webhooks).where(webhooks.c.id == webhook_id, or_(webhooks.c.failures > 0, stale))
     await tx.execute(
         news.values(
@@ -267,7 +283,7 @@ async def note_failure(
     tx: Transaction, webhook_id: str, *, status: int | None, error: str, pause: float, gone: bool
 ) -> None:
     """The endpoint failed: nothing is sent for `pause` seconds, and, where it is `gone`, nothing at all."""
-    later = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause)
+    later = _ago(-pause)
     values: dict[str, Any] = {
         "failures": webhooks.c.failures + 1,
         "failing_since": func.coalesce(webhooks.c.failing_since, func.now()),
@@ -301,6 +317,10 @@ async def _try_anew(tx: Transaction, webhook_id: str) -> None:
     )
     waits = and_(deliveries.c.webhook_id == webhook_id, deliveries.c.dead_at.is_(None))
     await tx.execute(update(deliveries).where(waits).values(since=func.now(), tries=0, due_at=func.now()))
+
+
+def _ago(seconds: float) -> ColumnElement[datetime]:
+    return func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
 def _kinds(kinds: Sequence[str]) -> list[str]:
