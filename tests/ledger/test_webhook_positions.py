@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from rota.ledger import accounts, webhook_deliveries, webhook_positions, webhooks
 from rota.ledger.connection import Ledger
@@ -174,11 +175,12 @@ async def test_what_is_removed_unsent_is_counted_and_told(hooked: Hooked) -> Non
     await hooked.push(1, 5, kind="alarm")
     await hooked.find()
     assert (await hooked.all_of(other))[1] == [5]
-    soon = datetime.now(UTC) + timedelta(hours=1)
+    query = text("DELETE FROM records WHERE profile_id = :id RETURNING profile_id, id, kind")
     async with hooked.ledger.begin() as tx:
-        lost = await webhook_positions.lose(tx, before=soon, profiles=[hooked.profiles[0]])
+        gone = [tuple(row) for row in await tx.execute(query, {"id": hooked.profiles[0]})]
+        lost = await webhook_positions.lose_rows(tx, gone)
+        assert await webhook_positions.lose_rows(tx, gone) == []
     assert {item.webhook: item.number for item in lost} == {webhook: 3}, "the other one has sent them"
-    await hooked.execute("DELETE FROM records WHERE profile_id = :id", id=hooked.profiles[0])
     await hooked.push(0, 6, kind="alarm")
     await hooked.find()
     begun = {hooked.profiles.index(item.profile): item for item in await hooked.begin(webhook, ["alarm"])}
@@ -197,8 +199,8 @@ async def test_what_old_partitions_hold_is_counted_before_they_go(hooked: Hooked
     await hooked.find()
     week = datetime.now(UTC) - timedelta(days=7)
     async with hooked.ledger.begin() as tx:
-        assert [item.number for item in await webhook_positions.lose(tx, before=week)] == [2]
-        assert await webhook_positions.lose(tx, before=week) == []
+        assert [item.number for item in await webhook_positions.lose_before(tx, week)] == [2]
+        assert await webhook_positions.lose_before(tx, week) == []
     await hooked.execute("DELETE FROM records WHERE received_at < :week", week=week)
     (begun,) = await hooked.begin(webhook)
     assert (begun.lost, await hooked.data(begun)) == (2, [3])

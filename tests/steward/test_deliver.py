@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from rota.hooks.address import Networks
-from rota.hooks.post import Outcome, Post
+from rota.hooks.post import Post
 from rota.hooks.signature import new_secret
 from rota.ledger import dead_letters, webhooks
 from rota.ledger.connection import Ledger
-from rota.ledger.webhook_deliveries import Delivery
 from rota.ledger.webhooks import Webhook
 from rota.steward import deliver
 from rota.steward.deliver import AT_ONCE_TO_ONE, FAILING, Courier
@@ -395,40 +394,3 @@ async def test_the_steward_that_leads_sends_and_stops_when_it_stops(
     await running
     await hooked.push(0, 2)
     assert courier._running is None
-
-
-def _delivery(tries: int, age: float) -> Delivery:
-    nothing: Any = None
-    return Delivery("msg_1", "whk_1", "prf_1", 1, 1, nothing, nothing, [], 1, 0, tries, tries, replayed=False, age=age)
-
-
-def _said(status: int | None, retry_after: float | None = None) -> Outcome:
-    return Outcome(status, "no", retry_after, 0.1)
-
-
-def test_tries_grow_apart_and_fill_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliver, "FIRST_DELAY", 5.0)
-    passed = 0.0
-    delays: list[float] = []
-    while (delay := deliver._again_in(_delivery(len(delays) + 1, passed), _said(500))) is not None:
-        delays.append(delay)
-        passed += delay
-    assert 4 <= delays[0] <= 6
-    assert max(delays) <= 3600 * 1.2
-    assert 86_400 <= passed < 86_400 + 3600 * 1.2
-    assert 25 < len(delays) < 50
-
-
-def test_a_wish_to_be_left_alone_is_heeded_within_bounds() -> None:
-    assert deliver._again_in(_delivery(1, 0), _said(429, 120.0)) == 120.0
-    assert deliver._again_in(_delivery(1, 0), _said(503, 1e9)) == 3600.0
-    assert (deliver._again_in(_delivery(1, 0), _said(500, 120.0)) or 0) < 1
-    assert deliver._pause(1, _said(503, 30.0)) == 30.0
-    assert deliver._pause(1, _said(None)) == 0.0
-    assert deliver._pause(50, _said(None)) == 60.0
-
-
-def test_an_outage_of_rota_itself_does_not_use_up_a_messages_tries() -> None:
-    assert deliver._again_in(_delivery(2, 1e6), _said(500)) is not None
-    assert deliver._again_in(_delivery(5, 1e6), _said(500)) is None
-    assert deliver._again_in(_delivery(9, 1e6), _said(410)) is not None

@@ -62,6 +62,16 @@ async def get(tx: Transaction, account_id: str) -> Account:
     return Account(*row)
 
 
+async def find(tx: Transaction, named: str) -> Account:
+    """The account of this id or name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    of_name = (await tx.execute(select(accounts.c.id).where(accounts.c.name == named))).scalar_one_or_none()
+    return await get(tx, named if of_name is None else of_name)
+
+
 async def page(tx: Transaction, *, limit: int = 100, after: str | None = None) -> Page[Account]:
     """Accounts by id."""
     limit = bounded(limit)

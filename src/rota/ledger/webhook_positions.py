@@ -10,7 +10,7 @@ infinity, so that the next one is not begun before; then the end of the delivery
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -57,19 +57,25 @@ _SWEEP = text(
     "AND r.received_at >= coalesce(w.from_at - CAST(:margin AS interval), '-infinity')) ORDER BY p "
     "ON CONFLICT (webhook_id, profile_id) DO UPDATE SET due_at = now() WHERE webhook_positions.due_at IS NULL"
 )
-_LOSE = text(
-    "WITH gone AS (SELECT q.webhook_id, q.profile_id, count(*) AS number, max(r.id) AS to_id "
-    "FROM webhook_positions q JOIN webhooks w ON w.id = q.webhook_id "
-    "JOIN records r ON r.profile_id = q.profile_id AND r.id > q.last_id "
-    "AND (cardinality(w.kinds) = 0 OR r.kind = ANY(w.kinds)) "
-    "WHERE q.due_at IS NOT NULL AND r.received_at < :before AND r.id <= :to_id "
-    "AND (CAST(:profiles AS text[]) IS NULL OR q.profile_id = ANY(CAST(:profiles AS text[]))) GROUP BY 1, 2), "
+# `r` are the records that go; who has a position without `due_at` has sent all that there is.
+_LOSE = (
+    "WITH gone AS (SELECT q.webhook_id, q.profile_id, count(*) AS number, max(r.id) AS to_id FROM webhook_positions q "
+    "JOIN webhooks w ON w.id = q.webhook_id JOIN {going} ON r.profile_id = q.profile_id AND r.id > q.last_id "
+    "AND (cardinality(w.kinds) = 0 OR r.kind = ANY(w.kinds)) WHERE q.due_at IS NOT NULL AND {which} GROUP BY 1, 2), "
     "moved AS (UPDATE webhook_positions q SET last_id = gone.to_id, lost = lost + gone.number FROM gone "
     "WHERE q.webhook_id = gone.webhook_id AND q.profile_id = gone.profile_id AND q.last_id < gone.to_id "
     "RETURNING q.webhook_id, gone.number), "
     "sums AS (SELECT webhook_id, sum(number) AS number FROM moved GROUP BY 1) "
     "UPDATE webhooks w SET lost = w.lost + sums.number, lost_at = now() FROM sums WHERE w.id = sums.webhook_id "
     "RETURNING w.id, sums.number"
+)
+_LOSE_BEFORE = text(_LOSE.format(going="records r", which="r.received_at < :before"))
+_LOSE_ROWS = text(
+    _LOSE.format(
+        going="unnest(CAST(:profiles AS text[]), CAST(:ids AS bigint[]), CAST(:kinds AS text[])) "
+        "AS r(profile_id, id, kind)",
+        which="true",
+    )
 )
 
 
@@ -118,16 +124,21 @@ async def sweep(tx: Transaction) -> bool:
     return True
 
 
-async def lose(
-    tx: Transaction, *, before: datetime, to_id: int = 2**63 - 1, profiles: Collection[str] | None = None
-) -> list[Lost]:
-    """Counts what webhooks will never get of the records that this transaction is about to remove.
+async def lose_before(tx: Transaction, before: datetime) -> list[Lost]:
+    """Counts what webhooks will never get, ahead of the removal of all records that were received before `before`.
 
-    These are all records received before `before`, with ids up to `to_id`; with `profiles`, of these alone. To be
-    called by whoever removes records, ahead of removing. What is in a delivery already counts itself.
+    Whoever drops a partition calls it in the same transaction. What is in a delivery already counts itself.
     """
-    given = {"before": before, "to_id": to_id, "profiles": None if profiles is None else sorted(profiles)}
-    return [Lost(row[0], int(row[1])) for row in await tx.execute(_LOSE, given)]
+    return [Lost(row[0], int(row[1])) for row in await tx.execute(_LOSE_BEFORE, {"before": before})]
+
+
+async def lose_rows(tx: Transaction, gone: Sequence[tuple[str, int, str]]) -> list[Lost]:
+    """The same for records that this transaction has deleted one by one: their profile, id and kind."""
+    if not gone:
+        return []
+    profiles, ids, kinds = (list(column) for column in zip(*gone, strict=True))
+    given = {"profiles": profiles, "ids": ids, "kinds": kinds}
+    return [Lost(row[0], int(row[1])) for row in await tx.execute(_LOSE_ROWS, given)]
 
 
 async def _set(tx: Transaction, webhook_id: str, what: str, **values: object) -> None:

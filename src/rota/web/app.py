@@ -30,6 +30,8 @@ from rota.errors import (
     StoreError,
     UnavailableError,
 )
+from rota.hooks.address import Networks
+from rota.hooks.post import Post
 from rota.ledger import fleets
 from rota.ledger import secrets as ledger_secrets
 from rota.ledger.connection import Ledger
@@ -112,11 +114,13 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     ledger = Ledger(database_url, timeout=settings.store_timeout)
     beats, policies = Beats(live), Policies(ledger, live)
     waiting = Waiting(live, beats)
+    post = Post(Networks(settings.webhook_allow))
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
-        yield State(settings, live, ledger, signing, beats, policies, Leases(signing), waiting)
+        yield State(settings, live, ledger, signing, beats, policies, Leases(signing), waiting, post)
     finally:
+        await post.aclose()
         await waiting.aclose()
         await policies.aclose()
         await beats.aclose()

@@ -7,9 +7,35 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from rota.web.api import accounts, bots, comparisons, drains, fleets, incidents, keys, profiles, servers, sign_ins
+from rota.web.api import (
+    accounts,
+    bots,
+    comparisons,
+    dead_letters,
+    drains,
+    fleets,
+    incidents,
+    keys,
+    profiles,
+    servers,
+    sign_ins,
+    webhooks,
+)
 from rota.web.api.models import PROBLEMS, storable
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS, dependencies=[Depends(storable)])
-for noun in (profiles, servers, bots, fleets, comparisons, drains, incidents, accounts, keys, sign_ins):
+for noun in (
+    profiles,
+    servers,
+    bots,
+    fleets,
+    comparisons,
+    drains,
+    incidents,
+    accounts,
+    keys,
+    sign_ins,
+    webhooks,
+    dead_letters,
+):
     router.include_router(noun.router)
