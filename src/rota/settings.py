@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,13 @@ def _signing_keys(value: SecretStr) -> SecretStr:
         msg = f"each key needs {KEY_CHARACTERS} characters at least, such as `openssl rand -hex 32` gives"
         raise ValueError(msg)
     return SecretStr(",".join(keys))
+
+
+def _networks(value: str) -> str:
+    for part in value.split(","):
+        if part.strip():
+            ip_network(part.strip())  # its error names the part, and what is wrong with it
+    return value
 
 
 class Settings(BaseModel):
@@ -59,6 +67,10 @@ class Settings(BaseModel):
         default=None,
         description="signs leases and sessions; several, with commas between them, to change it: the first one signs, "
         "the others are still believed. Without it one is made and kept in the ledger",
+    )
+    webhook_allow: Annotated[str, AfterValidator(_networks)] | None = Field(
+        default=None,
+        description="networks that webhooks may reach although they are private, and without TLS: `10.20.0.0/16, ::1`",
     )
     store_timeout: Annotated[float, Field(gt=0, le=60)] = Field(
         default=5, description="longest wait for an answer of Redis or PostgreSQL"

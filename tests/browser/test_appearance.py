@@ -59,6 +59,8 @@ def paths(farm: Farm) -> list[str]:
         f"/profiles/{waiting}",
         f"/profiles/{held}",
         "/?fleet=none",
+        "/webhooks",
+        f"/webhooks/{farm.webhook('what the shop gets ' + 'w' * 60)}",
     ]
     return [*crowded, "/sign-in?token=x"]
 

@@ -28,6 +28,7 @@ from rota.web.connection import Connection
 from rota.web.state import State
 
 Json = dict[str, Any]
+_SETTINGS = Settings(store_timeout=3, webhook_allow="127.0.0.0/8")
 
 
 @dataclass
@@ -97,7 +98,7 @@ async def open_site(redis_url: str, database_url: str) -> AsyncIterator[Site]:
     await _empty(database_url)
     app = _app()
     async with AsyncExitStack() as stack:
-        state = await stack.enter_async_context(open_state(Settings(store_timeout=3), redis_url, database_url))
+        state = await stack.enter_async_context(open_state(_SETTINGS, redis_url, database_url))
         app.fastapi.state = AppState({"rota": state})  # pages keep there what belongs to one run
         await state.live.read(("FLUSHDB",))
         async with state.ledger.begin() as tx:

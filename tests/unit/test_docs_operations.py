@@ -116,7 +116,7 @@ def test_the_oldest_stores_are_those_that_are_taken() -> None:
     assert f"**Valkey ≥ {valkey} or Redis ≥ {redis}**" in text
     assert f"**PostgreSQL ≥ {OLDEST}**" in text
     assert f"up to {CONNECTIONS} connections" in text
-    assert f"{POOL_SIZE} for each web worker, {POOL_SIZE + 1} for each steward" in text
+    assert f"{POOL_SIZE} for each web worker, {2 * POOL_SIZE + 1} for each steward" in text
 
 
 def test_the_unit_runs_a_command_that_there_is() -> None:

@@ -85,7 +85,7 @@ def test_a_setting_is_told_with_its_variable_type_and_default(name: str) -> None
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_setting_is_taken_from_the_variable_that_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"port": "1", "workers": "3", "store_timeout": "1", "stop_timeout": "1"}
-    given |= {"log_level": "debug", "log_format": "json"}
+    given |= {"log_level": "debug", "log_format": "json", "webhook_allow": "10.0.0.0/8"}
     given |= {"public_url": "https://rota.example", "secret_key": "0123456789abcdef0123456789abcdef"}
     monkeypatch.setenv(codes(rows()[name][0])[0], given.get(name, "given"))
     value = getattr(load_settings(), name)

@@ -86,9 +86,9 @@ class Access:
         """The answer's JSON."""
         return self._call("PATCH", path, json=body)
 
-    def delete(self, path: str) -> None:
-        """Deletes what is at `path`."""
-        self._call("DELETE", path)
+    def delete(self, path: str) -> Any:
+        """Deletes what is at `path`; the answer's JSON, None where there is none."""
+        return self._call("DELETE", path)
 
     @contextmanager
     def stream(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rota import __version__
-from rota.cli import account, bot, enrolment, fleet, incident, key, profile, records, server
+from rota.cli import account, bot, enrolment, fleet, incident, key, profile, records, server, webhook
 from rota.cli.access import login
 from rota.cli.chaos import chaos
 from rota.cli.check import check
@@ -38,6 +38,7 @@ for name, noun in (
     ("key", key),
     ("enrolment", enrolment),
     ("account", account),
+    ("webhook", webhook),
 ):
     app.add_typer(noun.app, name=name)
 

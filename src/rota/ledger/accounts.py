@@ -63,6 +63,16 @@ async def get(tx: Transaction, account_id: str) -> Account:
     return Account(*row)
 
 
+async def find(tx: Transaction, named: str) -> Account:
+    """The account of this id or name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    of_name = (await tx.execute(select(accounts.c.id).where(accounts.c.name == named))).scalar_one_or_none()
+    return await get(tx, named if of_name is None else of_name)
+
+
 async def set_limits(tx: Transaction, account_id: str, limits: Mapping[str, int | None]) -> Account:
     """Changes `keep_days` and `keep_records` where they are given: 0 is no limit, None what the fleet says.
 

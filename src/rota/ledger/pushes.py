@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import text
 
 from rota.errors import FieldError, InvalidRequestError, ProblemError, SupersededError, UnavailableError
-from rota.ledger import fences
+from rota.ledger import fences, webhook_positions
 from rota.ledger.connection import Ledger, Transaction, is_away
 from rota.ledger.fences import Fence
 
@@ -105,6 +105,7 @@ async def take(tx: Transaction, batches: Sequence[Batch]) -> list[Outcome]:
         outcomes.append(refusal or Pushed(len(batch.lines), duplicate=False))
     new = await _enter(tx, list(firsts.values())) if firsts else set()
     await _copy(tx, [batch for name, batch in firsts.items() if name in new])
+    await webhook_positions.touch(tx, {profile for profile, _epoch, _number in new})
     return [
         Pushed(0, duplicate=True) if firsts.get(batch.name) is batch and batch.name not in new else outcome
         for batch, outcome in zip(batches, outcomes, strict=True)

@@ -24,7 +24,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -290,4 +290,101 @@ sign_ins = Table(
     _moment("expires_at", "from when on it is refused"),
     _moment("used_at", "when it was used", nullable=True),
     comment="One-time links for signing in.",
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True, comment="`whk_…`"),
+    Column("fleet", ForeignKey("fleets.name"), comment="whose profiles' records it is for; or"),
+    Column("account_id", ForeignKey("accounts.id"), comment="the client whose profiles' records it is for"),
+    Column("label", Text, nullable=False, comment="for people"),
+    Column("url", Text, nullable=False, comment="where records are sent"),
+    Column("kinds", ARRAY(Text), nullable=False, comment="records of these kinds alone; none: of all"),
+    Column("state", Text, nullable=False, comment="enabled, paused, gone (it answered 410) or deleted"),
+    Column("from_id", BigInteger, nullable=False, comment="records after this one are sent"),
+    _moment("from_at", "no such record was received a day before; NULL: from the first one on", nullable=True),
+    Column("horizon", BigInteger, comment="transactions before this one may not have seen the webhook"),
+    Column("swept_to", Text, comment="profiles up to this one were looked at for records; NULL: all were"),
+    Column("failures", Integer, nullable=False, comment="failed attempts in a row"),
+    _moment("failing_since", "when the first of them was", nullable=True),
+    _moment("not_before", "nothing is sent before this", nullable=True),
+    Column("last_status", Integer, comment="status of the newest answer that was noted"),
+    Column("last_error", Text, comment="why the newest attempt failed; NULL where it did not"),
+    _moment("last_attempt_at", "when an attempt was last noted", nullable=True),
+    _moment("last_success_at", "when a success was last noted", nullable=True),
+    Column("lost", BigInteger, nullable=False, comment="records that were removed before they could be sent"),
+    _moment("lost_at", "when the last of them were found missing", nullable=True),
+    _moment("created_at", "when it was registered", now=True),
+    Index(None, "account_id", "id"),
+    Index(None, "fleet", "id"),
+    comment="Where records are sent, as they come.",
+)
+
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="order of making"),
+    Column("webhook_id", ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False, comment="of which webhook"),
+    Column("value", Text, nullable=False, comment="`whsec_…`"),
+    _moment("created_at", "when it was made", now=True),
+    _moment("expires_at", "until when messages are signed with it too; NULL: the newest", nullable=True),
+    Index(None, "webhook_id", "id"),
+    comment="What webhooks' messages are signed with.",
+)
+
+webhook_touches = Table(
+    "webhook_touches",
+    metadata,
+    Column("profile_id", Text, primary_key=True, comment="which profile"),
+    comment="Profiles with new records that no webhook was told of yet; written with the records.",
+)
+
+webhook_positions = Table(
+    "webhook_positions",
+    metadata,
+    Column("webhook_id", ForeignKey("webhooks.id", ondelete="CASCADE"), primary_key=True, comment="of which webhook"),
+    Column("profile_id", Text, primary_key=True, comment="in which profile's records"),
+    Column("last_id", BigInteger, nullable=False, comment="records up to this one are in a delivery, or past"),
+    _moment("last_at", "when that one was received", nullable=True),
+    _moment("due_at", "when to look for more; infinity while a delivery is under way; NULL: no more", nullable=True),
+    Column("lost", BigInteger, nullable=False, server_default="0", comment="removed unsent; the next message tells"),
+    Index("ix_webhook_positions_due", "webhook_id", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_webhook_positions_profile_id", "profile_id"),
+    comment="How far each webhook has come in each profile's records.",
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", Text, primary_key=True, comment="`msg_…`, the message's webhook-id; rises with time"),
+    Column("webhook_id", ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False, comment="to which webhook"),
+    Column("profile_id", Text, nullable=False, comment="of which profile"),
+    Column("from_id", BigInteger, nullable=False, comment="its first record"),
+    Column("to_id", BigInteger, nullable=False, comment="its last record"),
+    _moment("from_at", "when its earliest record was received"),
+    _moment("to_at", "when its latest record was received"),
+    Column("kinds", ARRAY(Text), nullable=False, comment="records of these kinds alone; none: of all"),
+    Column("count", Integer, nullable=False, comment="how many records it holds"),
+    Column("lost", BigInteger, nullable=False, comment="how many were removed unsent just before them"),
+    _moment("created_at", "when its records were chosen", now=True),
+    _moment("since", "when this series of tries began"),
+    Column("tries", Integer, nullable=False, comment="tries of this series"),
+    Column("attempts", Integer, nullable=False, comment="all tries; tells a claim from a later one"),
+    _moment("due_at", "when it is tried next; while it is, when that must be over; NULL: dead", nullable=True),
+    _moment("dead_at", "when it was given up", nullable=True),
+    Column("replayed", Boolean, nullable=False, comment="it was dead once: the profile's next one does not wait"),
+    Column("last_status", Integer, comment="status of the newest answer"),
+    Column("last_error", Text, comment="why the newest try failed"),
+    _moment("last_attempt_at", "when it was last tried", nullable=True),
+    Index(
+        "uq_webhook_deliveries_under_way",
+        "webhook_id",
+        "profile_id",
+        unique=True,
+        postgresql_where=text("dead_at IS NULL AND NOT replayed"),
+    ),
+    Index("ix_webhook_deliveries_due", "webhook_id", "due_at", postgresql_where=text("dead_at IS NULL")),
+    Index("ix_webhook_deliveries_dead", "webhook_id", "id", postgresql_where=text("dead_at IS NOT NULL")),
+    comment="Batches of records that are being sent to a webhook, and dead letters: those that were given up.",
 )

@@ -6,11 +6,14 @@ import asyncio
 import sys
 
 from rota.errors import RotaError
+from rota.hooks.address import Networks
+from rota.hooks.post import Post
 from rota.ledger.connection import Ledger
 from rota.live.scripts import Live
 from rota.logs import configure_logging
 from rota.processes import stop_event
 from rota.settings import Settings, load_settings
+from rota.steward.deliver import Courier
 from rota.steward.lead import Steward
 
 
@@ -21,10 +24,14 @@ async def main(settings: Settings) -> None:
         raise RotaError(msg)
     live = Live(settings.redis_url.get_secret_value(), timeout=settings.store_timeout)
     ledger = Ledger(settings.database_url.get_secret_value(), timeout=settings.store_timeout)
+    # Connections of its own: whatever receivers do, the rounds never wait for one.
+    couriers = Ledger(settings.database_url.get_secret_value(), timeout=settings.store_timeout)
     try:
-        await Steward(ledger, live).run(stop_event())
+        async with Post(Networks(settings.webhook_allow)) as post:
+            await Steward(ledger, live, Courier(couriers, post)).run(stop_event())
     finally:
         await live.aclose()
+        await couriers.aclose()
         await ledger.aclose()
 
 

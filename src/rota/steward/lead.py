@@ -19,6 +19,7 @@ from rota.ledger.fleets import Fleet
 from rota.live.scripts import Live
 from rota.steward.apply import STEP as APPLY_STEP
 from rota.steward.apply import apply
+from rota.steward.deliver import Courier
 from rota.steward.drain import drain
 from rota.steward.observe import observe
 from rota.steward.partition import partition
@@ -48,9 +49,11 @@ log = structlog.get_logger(__name__)
 class Steward:
     """Does the duties for as long as `run` runs."""
 
-    def __init__(self, ledger: Ledger, live: Live) -> None:
+    def __init__(self, ledger: Ledger, live: Live, courier: Courier | None = None) -> None:
+        """The courier goes beside the rounds, while this steward leads."""
         self._ledger = ledger
         self._live = live
+        self._courier = courier
         self._leadership = Leadership(ledger)
         self._leading = False
         self._observing = Every(OBSERVE_EVERY)
@@ -68,6 +71,8 @@ class Steward:
                 except TimeoutError:
                     continue
         finally:
+            if self._courier is not None:
+                await self._courier.stop()
             await self._leadership.release()
 
     async def _round(self) -> None:
@@ -76,6 +81,8 @@ class Steward:
             log.info("steward leads" if leading else "steward stands by")
             self._leading = leading
             self._comparisons.clear()
+            if self._courier is not None:
+                await self._courier.lead(leading)
         if not leading:
             return
         if self._partitioning.due():

@@ -14,6 +14,7 @@ from rota.ledger.incidents import Changed, Incident, Sighting
 from rota.live import bots, clock, snapshot
 from rota.live.scripts import Live
 from rota.protocol import deadline_after_ms
+from rota.steward.webhook_troubles import webhook_troubles
 
 MASS_SHARE, MASS_LEAST = 0.2, 10
 """So large a part of a fleet, and at least so many bots, dead within one lease are a crowd."""
@@ -46,8 +47,10 @@ async def observe(ledger: Ledger, live: Live, fleet: Fleet) -> None:
             await incidents.observe(tx, fleet.name, "mass_silence", [crowd] if crowd else []),
             await incidents.observe(tx, fleet.name, "contested_slot", [contested_slot(bot) for bot in contested]),
         ]
+        troubles = await webhook_troubles(tx, fleet.name)
+        changes += [await incidents.observe(tx, fleet.name, kind, seen) for kind, seen in troubles.items()]
         over = [await incidents.close_unseen(tx, fleet.name, kind, TOLD_WITHIN) for kind in TOLD_BY_WORKERS]
-    for kind, changed in zip(("mass_silence", "contested_slot"), changes, strict=True):
+    for kind, changed in zip(("mass_silence", "contested_slot", *troubles), changes, strict=True):
         tell(kind, fleet.name, changed)
     for kind, subjects in zip(TOLD_BY_WORKERS, over, strict=True):
         tell(kind, fleet.name, Changed([], subjects))

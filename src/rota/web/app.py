@@ -31,6 +31,8 @@ from rota.errors import (
     StoreError,
     UnavailableError,
 )
+from rota.hooks.address import Networks
+from rota.hooks.post import Post
 from rota.ledger import fleets
 from rota.ledger import secrets as ledger_secrets
 from rota.ledger.connection import Ledger
@@ -129,13 +131,15 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     waiting, pushes = Waiting(live, beats), Pushes(ledger, live, policies)
     readers = Readers(ledger)
     exports, follower = Exports(readers), Follower(readers)
+    post = Post(Networks(settings.webhook_allow))
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
         leases, admissions = Leases(signing), Admissions(ledger)
         bots = (beats, policies, leases, waiting, admissions, pushes)
-        yield State(settings, live, ledger, signing, *bots, readers, exports, follower)
+        yield State(settings, live, ledger, signing, *bots, readers, exports, follower, post)
     finally:
+        await post.aclose()
         await follower.aclose()
         exports.close()
         await waiting.aclose()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from rota.hooks.post import Post
 from rota.ledger.connection import Ledger
 from rota.live.beats import Beats
 from rota.live.scripts import Live
@@ -40,6 +41,7 @@ class State:
     readers: Readers
     exports: Exports
     follower: Follower
+    post: Post
 
 
 def current(connection: HTTPConnection) -> State:

@@ -11,6 +11,7 @@ from rota.web.api import (
     accounts,
     bots,
     comparisons,
+    dead_letters,
     drains,
     fleets,
     incidents,
@@ -19,9 +20,24 @@ from rota.web.api import (
     records,
     servers,
     sign_ins,
+    webhooks,
 )
 from rota.web.api.models import PROBLEMS, storable
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS, dependencies=[Depends(storable)])
-for noun in (profiles, records, servers, bots, fleets, comparisons, drains, incidents, accounts, keys, sign_ins):
+for noun in (
+    profiles,
+    records,
+    servers,
+    bots,
+    fleets,
+    comparisons,
+    drains,
+    incidents,
+    accounts,
+    keys,
+    sign_ins,
+    webhooks,
+    dead_letters,
+):
     router.include_router(noun.router)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from rota.web.pages import bot, incidents, profile, records, server, sign_in, status
+from rota.web.pages import bot, incidents, profile, records, server, sign_in, status, webhook, webhooks
 from rota.web.pages.problem import problem_page
 from rota.web.pages.static import static_app
 
 router = APIRouter(include_in_schema=False)
-for _page in (status, incidents, server, bot, profile, records, sign_in):
+for _page in (status, incidents, server, bot, profile, records, webhooks, webhook, sign_in):
     router.include_router(_page.router)
 
 __all__ = ["problem_page", "router", "static_app"]

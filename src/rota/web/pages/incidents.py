@@ -29,6 +29,9 @@ TITLES = {
     "missing_partition": "Missing partition",
     "live_differs": "Live state differed",
     "contested_slot": "Contested slot",
+    "webhook_failing": "Webhook fails",
+    "webhook_dead_letters": "Messages given up",
+    "webhook_lost_records": "Records lost to a webhook",
 }
 """What each kind is called, the gravest first; one that is not here bears its own name."""
 
@@ -136,6 +139,8 @@ async def _read(request: Request, fleet: str, after: str) -> IncidentsPage:
 
 
 def _subject_href(one: Incident) -> str:
+    if one.kind.startswith("webhook_"):
+        return link("webhooks", one.subject, fleet=one.fleet)
     if one.subject == one.fleet:
         return link(fleet=one.fleet)
     host, slash, instance = one.subject.partition("/")
