@@ -45,7 +45,11 @@ def bench(
         run = Run(options, report)
         for name in chosen:
             report(name)
-            rows[name] = list(PARTS[name](run))
+            rows[name] = []
+            for row in PARTS[name](run):
+                # A run takes minutes: whoever ends it early has what was measured until then.
+                console.print(f"{name}: {row.what}: {_cell(row.value)} {row.unit}", highlight=False)
+                rows[name].append(row)
     if as_json:
         found = [{"part": name, **row.as_json()} for name, of_part in rows.items() for row in of_part]
         typer.echo(json.dumps({"bots": bots, "seconds": seconds, "rounds": rounds, "rows": found}, ensure_ascii=False))

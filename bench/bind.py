@@ -13,7 +13,6 @@ from rota.live.beats import BATCH
 from rota.live.profiles import STEP, Want, packed
 
 BOUND = 10_000
-HEARD_EVERY = 50
 
 
 def measure(run: Run) -> Iterable[Row]:
@@ -23,9 +22,9 @@ def measure(run: Run) -> Iterable[Row]:
         scripts = Scripts(url)
         crowd.load(scripts, size, run.report, bound=False)
         run.report(f"{BOUND:,} profiles are wanted")
-        yield from scripts.held_us(lambda: want(scripts)).rows(f"{BOUND:,} profiles wanted", 5.0)
+        yield from scripts.held_us("want", lambda: want(scripts)).rows(f"{BOUND:,} profiles wanted", 5.0)
         run.report(f"binding {BOUND:,} profiles among {size:,} bots")
-        yield from scripts.held_us(lambda: beat(scripts, size)).rows(f"{BOUND:,} profiles bound", 5.0)
+        yield from scripts.held_us("beat", lambda: beat(scripts, size)).rows(f"{BOUND:,} profiles bound", 5.0)
 
 
 def want(scripts: Scripts) -> None:
@@ -42,9 +41,8 @@ def beat(scripts: Scripts, size: int) -> None:
     """Idle bots beat until all of the profiles are given away, in batches as web workers make them under load."""
     started = 0
     # Twice as many beats as profiles: a call that has given enough away lets the rest wait for the next beat.
-    for number, batch in enumerate(crowd.batches(crowd.shuffled(size, min(size, 4 * BOUND)), BATCH, idle=True)):
-        if number % HEARD_EVERY == 0:
-            scripts.hear()
+    for batch in crowd.batches(crowd.shuffled(size, min(size, 4 * BOUND)), BATCH, idle=True):
+        scripts.hear()
         started += len(scripts.call("beat", batch, LEASE_MS)) // 5
         if started >= BOUND:
             return

@@ -114,7 +114,7 @@ def beat_cost(scripts: Scripts, size: int) -> Cost:
             said.extend(scripts.calls("beat", calls[start : start + AT_ONCE]))
 
     before = cpu_seconds(scripts.pid)
-    held = scripts.held_us(beat)
+    held = scripts.held_us("beat", beat)
     used = cpu_seconds(scripts.pid) - before
     if any(said):
         msg = f"the crowd is told something: {next(filter(None, said))}: nothing was measured"

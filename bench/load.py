@@ -75,31 +75,26 @@ class _Connection(Line):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self._pause:
-            self._send_when_due()
-        else:
-            self._send()
+        self._go_on()
 
     def answered(self, body: bytes, *, ok: bool) -> None:  # noqa: ARG002 - answers are only counted
         self.number += 1
         self.refused += not ok
         now = time.perf_counter()
         self.latencies.append(now - self._sent)
-        if now >= self._until:
-            self.transport.close()
-        elif self._pause:
-            self._send_when_due()
+        if now < self._until:
+            self._go_on()
         else:
-            self._send()
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._done.done():
             self._done.set_result(None) if exc is None else self._done.set_exception(exc)
 
-    def _send_when_due(self) -> None:
+    def _go_on(self) -> None:
         """A request that could not be sent in time is late from then on, as its sender would see it."""
         wait = self._due - time.perf_counter()
-        if wait > 0:
+        if self._pause and wait > 0:
             asyncio.get_running_loop().call_later(wait, self._send)
         else:
             self._send()

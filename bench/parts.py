@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bench import bind, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait
+from bench import bind, heartbeat, heartbeats, memory, push, reap, record, restart, scale, wait, workers
 from bench.row import Row
 from bench.run import Run
 
@@ -13,12 +13,13 @@ Part = Callable[[Run], Iterable[Row]]
 PARTS: dict[str, Part] = {
     "heartbeat": heartbeat.measure,
     "heartbeats": heartbeats.measure,
+    "workers": workers.measure,
     "wait": wait.measure,
     "restart": restart.measure,
     "scale": scale.measure,
     "reap": reap.measure,
     "bind": bind.measure,
     "memory": memory.measure,
-    "push": push.measure,
     "record": record.measure,
+    "push": push.measure,
 }

@@ -14,7 +14,6 @@ from rota.steward.reap import STEP
 
 DEAD_SHARE = 0.1
 LOOKS = 200
-HEARD_EVERY = 50
 
 
 def measure(run: Run) -> Iterable[Row]:
@@ -24,12 +23,12 @@ def measure(run: Run) -> Iterable[Row]:
         scripts = Scripts(url)
         crowd.load(scripts, size, run.report)
         run.report(f"reaping {size:,} bots of whom none is overdue")
-        yield from scripts.held_us(lambda: _look(scripts)).rows(f"{size:,} bots, nobody overdue", 1.0)
+        yield from scripts.held_us("reap", lambda: _look(scripts)).rows(f"{size:,} bots, nobody overdue", 1.0)
         dead = crowd.shuffled(size, int(size * DEAD_SHARE))
         run.report(f"letting {len(dead):,} of {size:,} bots fall silent")
         _fall_silent(scripts, dead)
         run.report(f"reaping {len(dead):,} of {size:,} bots")
-        held = scripts.held_us(lambda: _reap_all(scripts, len(dead)))
+        held = scripts.held_us("reap", lambda: _reap_all(scripts, len(dead)))
         yield from held.rows(f"{len(dead):,} of {size:,} overdue", 5.0)
 
 
@@ -41,12 +40,12 @@ def _fall_silent(scripts: Scripts, dead: Iterable[int]) -> None:
 
 
 def _look(scripts: Scripts) -> None:
-    scripts.hear()
     for _ in range(LOOKS):
         _reap(scripts)
 
 
 def _reap(scripts: Scripts) -> int:
+    scripts.hear()
     removed = int(scripts.call("reap", STEP)[0])
     if removed < 0:
         msg = "rota is deaf and reaps nobody: nothing was measured"
@@ -55,12 +54,8 @@ def _reap(scripts: Scripts) -> int:
 
 
 def _reap_all(scripts: Scripts, number: int) -> None:
-    removed = calls = 0
-    step = STEP
-    while step:
-        if calls % HEARD_EVERY == 0:
-            scripts.hear()
-        step, calls = _reap(scripts), calls + 1
+    removed = 0
+    while step := _reap(scripts):
         removed += step
     if removed != number:
         msg = f"{removed} bots were reaped instead of {number}: nothing was measured"

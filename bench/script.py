@@ -92,8 +92,9 @@ class Scripts:
         self.call("pulse", "web", LEASE_MS, "", "", 0, 0)
         self.redis.hset(keys.pulse(self.fleet), mapping={"deaf": 0, "quiet": 0})
 
-    def held_us(self, work: Callable[[], Any]) -> Held:
-        """How long each script call held the store meanwhile, as its slow log has it."""
+    def held_us(self, verb: str, work: Callable[[], Any]) -> Held:
+        """How long each call of one verb held the store meanwhile, as its slow log has it."""
+        script = f"EVALSHA {self._digests[verb]}".encode()
         self.redis.config_set("slowlog-log-slower-than", 0)
         self.redis.config_set("slowlog-max-len", MOST_CALLS)
         self.redis.slowlog_reset()
@@ -103,7 +104,7 @@ class Scripts:
         finally:
             self.redis.config_set("slowlog-log-slower-than", 10_000)
             self.redis.slowlog_reset()
-        return Held(sorted(entry["duration"] for entry in found if entry["command"].startswith(b"EVALSHA")))
+        return Held(sorted(entry["duration"] for entry in found if entry["command"].startswith(script)))
 
 
 def packed(flat: Sequence[str | bytes]) -> bytes:

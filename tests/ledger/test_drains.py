@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rota.errors import InvalidRequestError, NotFoundError
+from rota.errors import ConflictError, InvalidRequestError, NotFoundError
 from rota.ledger import drains, fleets
 from rota.ledger.connection import Ledger
 
@@ -80,3 +80,22 @@ async def test_a_deadline_that_makes_no_sense_is_refused(ledger: Ledger, within:
         with pytest.raises(InvalidRequestError) as refused:
             await drains.order(tx, "default", "h", within=within)
     assert [wrong.field for wrong in refused.value.fields] == ["within"]
+
+
+async def test_drains_are_found_by_their_names(ledger: Ledger) -> None:
+    async with ledger.begin() as tx:
+        for subject in ("a", "a/1", "b"):
+            await drains.order(tx, "default", subject)
+        found = await drains.named(tx, "default", ["a", "b", "c"])
+        assert {name: drain.subject for name, drain in found.items()} == {"a": "a", "b": "b"}
+        assert await drains.named(tx, "default", []) == {}
+
+
+async def test_no_more_drains_are_taken_than_are_carried_out(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drains, "MOST", 2)
+    async with ledger.begin() as tx:
+        for subject in ("a", "b"):
+            await drains.order(tx, "default", subject)
+        with pytest.raises(ConflictError, match="2 drains under way"):
+            await drains.order(tx, "default", "c")
+        assert (await drains.order(tx, "default", "b", within=60)).deadline is not None

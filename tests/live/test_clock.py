@@ -112,6 +112,34 @@ async def test_a_worker_that_has_just_started_leaves_a_gap_to_the_others(driver:
     assert await now(driver) == pytest.approx(before, abs=1000)
 
 
+@pytest.mark.parametrize("bots_there", [True, False], ids=["bots", "nobody"])
+async def test_a_clock_that_goes_back_is_made_good_by_a_worker_that_has_never_looked_before(
+    driver: Driver, bots_there: bool
+) -> None:
+    """Time never does: nobody has to remember anything to see that."""
+    if bots_there:
+        await driver.auth("s1/1")
+    before = await now(driver)
+    await driver.set_clock(-HOUR)
+    newcomer = Hearing(driver.live, driver.fleet)
+    for _ in range(2):
+        await newcomer.pulse(TTL)
+    assert await now(driver) == pytest.approx(before, abs=1000)
+    assert (await liveness.reap(driver.live, driver.fleet, 100)).deaf
+
+
+async def test_a_small_step_back_is_made_good_by_what_the_worker_remembers(driver: Driver) -> None:
+    """A second passes for the worker and none for the store: nothing that was noted lies in the future."""
+    passed = 0.0
+    worker = Hearing(driver.live, driver.fleet, clock=lambda: time.monotonic() + passed)
+    await driver.auth("s1/1")
+    await worker.pulse(TTL)
+    before = await now(driver)
+    passed = 1.0
+    assert (await worker.pulse(TTL)).steps == 1
+    assert await now(driver) == pytest.approx(before + 1000, abs=300)
+
+
 async def test_an_outage_is_told_from_a_clock_that_was_set(driver: Driver) -> None:
     """Time has passed for the worker, too."""
     passed = 0.0

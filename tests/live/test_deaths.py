@@ -190,3 +190,16 @@ async def test_deleting_a_waiting_profile_removes_it_and_a_late_start_does_not_b
     await driver.want("prf_1", "started", version=2)
     found = await totals(driver.live, driver.fleet)
     assert found.profiles_total == 0
+
+
+async def test_a_held_profile_tells_which_of_its_two_reasons_lasts_longer(driver: Driver) -> None:
+    await driver.working("s1/1")
+    await driver.leave("s1/1", "crash")
+    assert (await driver.profile("prf_1")).held_for == "crash"
+    await driver.pass_time(10_001)
+    assert await driver.promote() == 1
+    assert (await driver.profile("prf_1")).held_for is None
+    await driver.working("s1/2")
+    await bots.kill(driver.live, driver.fleet, "s1/2")
+    held = await driver.profile("prf_1")
+    assert (held.phase, held.crashes, held.held_for) == ("held", 1, "lease")

@@ -23,6 +23,7 @@ FOLDER = LIVE / "lua"
 PRELUDE = (FOLDER / "_moves.lua").read_text(encoding="utf-8")
 SECTIONS = ("Purpose", "KEYS", "ARGV", "Replies", "Refusals")
 TYPES = {"hash": "Hash", "set": "Set", "zset": "Sorted set", "stream": "Stream", "prefix": ""}
+CALLS = ("call", "call_together")
 UNITS = {"lease": "ms", "gap": "ms", "limit": "how many", "digest": "bytes"}
 """What the description of an argument of this name must hold."""
 WRITES = frozenset(["HSET", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "XADD"])
@@ -42,7 +43,7 @@ class Header(NamedTuple):
 
 
 class PythonCall(NamedTuple):
-    """`live.call(verb, fleet, …)` somewhere in `rota.live`: the source of what it hands over."""
+    """`live.call(verb, fleet, …)`, or `call_together`, somewhere in `rota.live`: the source of what it hands over."""
 
     verb: str
     arguments: list[str]
@@ -114,7 +115,7 @@ def python_calls() -> list[PythonCall]:
     found = []
     for path in sorted(LIVE.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "call":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLS:
                 verb = node.args[0]
                 if isinstance(verb, ast.Constant) and isinstance(verb.value, str):
                     found.append(PythonCall(verb.value, [ast.unparse(argument) for argument in node.args[2:]]))

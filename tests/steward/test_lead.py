@@ -7,12 +7,15 @@ import asyncio
 import pytest
 
 from rota.errors import UnavailableError
+from rota.ledger import drains
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
 from rota.live import snapshot
 from rota.live.scripts import Live
+from rota.live.snapshot import bot as bot_view
 from rota.steward import lead
 from rota.steward.lead import Steward
+from tests.live.driver import TTL, Driver
 from tests.steward.conftest import make_profile
 from tests.unit.sdk_peer import eventually
 
@@ -73,6 +76,24 @@ async def test_two_stewards_never_lead_at_once(ledger: Ledger, live: Live) -> No
     assert [running.leads for running in both].count(True) == 1
     for running in both:
         await running.stop()
+
+
+async def test_a_steward_carries_drains_out_that_nobody_else_could(ledger: Ledger, live: Live, driver: Driver) -> None:
+    """They were ordered while live state was away, and one whose deadline has passed is nobody else's to carry out."""
+    await driver.working("s1/1")
+    work = await driver.working("s2/1", "prf_2")
+    async with ledger.begin() as tx:
+        await drains.order(tx, driver.fleet, "s1", within=0)
+        await drains.order(tx, driver.fleet, "s2")
+    running = Running(ledger, live)
+    async with asyncio.timeout(10):
+        while True:
+            late = await bot_view(live, driver.fleet, "s1/1", ttl=TTL)
+            if late is None and (await driver.beat("s2/1", work)).code == "stop":
+                break
+            await asyncio.sleep(0.01)
+    await running.stop()
+    assert (await driver.profile("prf_1")).phase == "held"
 
 
 @pytest.mark.parametrize("failure", [UnavailableError("gone"), ValueError("a bug")], ids=["away", "bug"])

@@ -25,6 +25,8 @@ from rota.sdk.lease import now
 
 KEY = "enrol_key"
 PROFILE = "prf_acme"
+NO_FUSE = "import rota.sdk.lease; rota.sdk.lease.fuse = lambda clock: None"
+"""For `start_bot`: as on a system whose kernel ends nobody, so that only the watchdog's thread does."""
 STEADY_TTL = 30.0
 """A ttl that no test outlasts."""
 
@@ -254,11 +256,11 @@ def bot_at(peer: Peer, **options: Any) -> Bot:
     return Bot(peer.url, KEY, **described | options)
 
 
-def start_bot(peer: Peer, work: str, **options: Any) -> subprocess.Popen[str]:
-    """A process with a bot whose work function is this source text."""
+def start_bot(peer: Peer, work: str, *, first: str = "", **options: Any) -> subprocess.Popen[str]:
+    """A process with a bot whose work function is this source text; `first` is run before."""
     made = {"hostname": "bot-farm-1", "instance": "3"} | options
     made_bot = f"bot = Bot({peer.url!r}, {KEY!r}, **{made!r})"
-    source = f"import asyncio, os, signal, sys, time\nfrom rota import Bot\n{made_bot}"
+    source = f"import asyncio, ctypes, os, signal, sys, time\nfrom rota import Bot\n{first}\n{made_bot}"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", f"{source}\n@bot.work\n{work}\n\nbot.run()\n"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -238,19 +238,20 @@ async def test_a_profile_whose_bot_was_killed_says_what_it_waits_for(bots: Fleet
 
 
 @pytest.mark.parametrize(
-    ("phase", "minutes", "number", "because"),
+    ("phase", "held_for", "minutes", "number", "because"),
     [
-        ("held", 0, 4, "its bot crashed 3 times in a row"),
-        ("waiting", 60, 4, None),
-        ("working", 9, 4, None),
-        ("working", 11, 1, None),
+        ("held", "crash", 0, 4, "its bot crashed 3 times in a row"),
+        ("held", "lease", 0, 4, "a bot that was killed or replaced may work on it until its lease is over"),
+        ("waiting", None, 60, 4, None),
+        ("working", None, 9, 4, None),
+        ("working", None, 11, 1, None),
     ],
 )
 def test_an_attempt_counts_crashes_until_a_bot_has_worked_for_ten_minutes(
-    phase: str, minutes: int, number: int, because: str | None
+    phase: str, held_for: Literal["crash", "lease"] | None, minutes: int, number: int, because: str | None
 ) -> None:
     since = datetime.now(UTC) - timedelta(minutes=minutes)
-    view = ProfileView("prf_1", phase, None, 1, 1, since, 3, None, None, "started", 1, 0, "-")
+    view = ProfileView("prf_1", phase, None, 1, 1, since, 3, None, None, "started", 1, 0, "-", held_for)
     assert (attempt(view), held_because(view)) == (number, because)
 
 

@@ -14,12 +14,14 @@ from rota.chaos import strokes
 from rota.chaos.members import Member
 from rota.chaos.scenario import Injected
 from rota.chaos.stage import POLL, Stage
-from rota.chaos.worker import KIND
+from rota.chaos.worker import KIND, KINDS, LASTING
 from rota.errors import RotaError
 from rota.settings import PREFIX
 
 HOSTNAME = "sdk-1"
-WORKERS, PROFILES = 6, 3
+OF_A_KIND = 2
+"""Workers, for one profile: whoever does not work for it can take it over."""
+WORKERS, PROFILES = OF_A_KIND * len(KINDS), len(KINDS)
 RESTARTED_AFTER = 0.5
 OVERLAPPED = 0.5
 """Seconds for which the others work already when the stopped ones are continued."""
@@ -34,6 +36,8 @@ class Crew:
     def __init__(self, stage: Stage) -> None:
         self.members: list[Member] = []
         self.profiles: list[str] = []
+        self.frozen: list[Member] = []
+        """Those that are stopped; who ends meanwhile is not started again before the others go on."""
         self._stage = stage
         self._server = ""
         self._supervisor: asyncio.Task[None] | None = None
@@ -47,8 +51,8 @@ class Crew:
         rest, fleet = self._stage.rest, self._stage.fleet
         made = await rest.post("/servers", {"hostname": HOSTNAME, "expected_bots": WORKERS, "fleet": fleet})
         self._server = made["id"]
-        for number in range(PROFILES):
-            wish = {"name": f"sdk-{number + 1}", "fleet": fleet, "labels": {"kind": KIND}, "start": True}
+        for kind in KINDS:
+            wish = {"name": f"sdk-{kind}", "fleet": fleet, "labels": {KIND: kind}, "start": True}
             self.profiles.append((await rest.post("/profiles", wish))["id"])
         self.members = [self._member(number) for number in range(WORKERS)]
         for member in self.members:
@@ -60,6 +64,20 @@ class Crew:
     def noted(self) -> list[strokes.Stroke]:
         """All that the workers have noted."""
         return [stroke for member in self.members for stroke in strokes.read(member.name, _notes(member))]
+
+    def freeze(self, names: set[str]) -> None:
+        """Stops the workers of these names."""
+        self.frozen = [member for member in self.members if member.name in names]
+        for member in self.frozen:
+            member.freeze()
+
+    def thaw(self) -> list[str]:
+        """Lets those that are stopped go on, and says what is wrong where one lives that should not."""
+        alive = [member for member in self.frozen if member.running]
+        for member in alive:
+            member.thaw()
+        self.frozen = []
+        return [f"{member.name} was still there beyond its lease" for member in alive if not lasting(member)]
 
     def newest(self) -> dict[str, strokes.Stroke]:
         """Profile → the first stroke under its newest epoch."""
@@ -109,6 +127,7 @@ class Crew:
         await asyncio.gather(*(member.end() for member in self.members))
         with contextlib.suppress(RotaError):
             await self._stage.order("stop", self.profiles)
+        with contextlib.suppress(RotaError):
             if self._server:
                 await self._stage.rest.delete(f"/servers/{self._server}")
 
@@ -121,7 +140,7 @@ class Crew:
         while True:
             await asyncio.sleep(RESTARTED_AFTER)
             for member in self.members:
-                if not member.running:
+                if not member.running and member not in self.frozen:
                     await member.start()
 
     def _member(self, number: int) -> Member:
@@ -133,49 +152,52 @@ class Crew:
             f"{PREFIX}INSTANCE": str(number + 1),
         }
         log = stage.installation.folder / f"worker-{number + 1}.log"
-        kind = "plain" if number % 2 else "async"
+        log.with_suffix(".notes").unlink(missing_ok=True)  # of an earlier crew
+        kind = KINDS[number % len(KINDS)]
         command = ("rota.chaos.worker", str(log.with_suffix(".notes")), HOSTNAME, kind)
         return Member(f"{HOSTNAME}/{number + 1} ({kind})", command, environment, (), log)
 
 
 async def sdk_stopped(stage: Stage) -> Injected:
-    """Whoever works is stopped until others have all its work, and then goes on: with nothing."""
+    """Whoever works is stopped until others have all its work, and then goes on, if it is still there: with nothing."""
     crew = Crew(stage)
     try:
         await crew.begin()
         before = crew.newest()
-        names = {stroke.worker for stroke in before.values()}
-        victims = [member for member in crew.members if member.name in names]
-        for member in victims:
-            member.freeze()
+        victims = {stroke.worker for stroke in before.values()}
+        crew.freeze(victims)
         await crew.until(lambda: _all_newer(crew.newest(), before), "others work for the profiles of those stopped")
         await asyncio.sleep(OVERLAPPED)
         over = stage.now
-        for member in victims:
-            member.thaw()
+        unmet = crew.thaw()
         await crew.until_complete()
         await asyncio.sleep(OVERLAPPED)
-        unmet = await _judge(stage, crew)
+        unmet += await _judge(stage, crew)
     finally:
         await crew.end()
-    return Injected(len(victims), over, unmet)
+    return Injected(len(victims), over, tuple(unmet))
 
 
 def _all_newer(now: dict[str, strokes.Stroke], before: dict[str, strokes.Stroke]) -> bool:
     return all(now[profile].epoch > stroke.epoch for profile, stroke in before.items())
 
 
-async def _judge(stage: Stage, crew: Crew) -> tuple[str, ...]:
+async def _judge(stage: Stage, crew: Crew) -> list[str]:
     """Notes what the workers' own notes and the ledger show; returns what was lost."""
     noted, missing = crew.noted(), list[str]()
-    for text in strokes.overlaps(noted):
+    for text in strokes.overlaps(noted, [member.name for member in crew.members if lasting(member)]):
         stage.witness.note("promise 1", stage.now, text)
     for profile in crew.profiles:
         kept = await crew.kept(profile)
         for text in strokes.stale(profile, noted, kept):
             stage.witness.note("promise 2", stage.now, text)
         missing += strokes.lost(profile, noted, kept)
-    return tuple(missing)
+    return missing
+
+
+def lasting(worker: Member) -> bool:
+    """Whether the SDK may not end this worker's process, so that it lives beyond its lease."""
+    return LASTING in worker.name
 
 
 def _notes(member: Member) -> Path:

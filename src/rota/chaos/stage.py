@@ -125,7 +125,7 @@ class Stage:
         options = self.options
         _allow_open_files()
         self.key = await self.installation.start(found)
-        self._rest = rest = Rest(self.installation.url, self.key, timeout=REST_TIMEOUT)
+        self._rest = rest = Rest(self.installation.url, self.key, timeout=REST_TIMEOUT, patience=REST_TIMEOUT)
         await rest.post("/fleets", {"name": FLEET, "interval": options.interval, "ttl": options.ttl})
         smallest = max(1, options.bots // SMALLEST)
         wanted = Wanted(FLEET, SERVERS, options.bots, options.profiles, smallest=smallest)

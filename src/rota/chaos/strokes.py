@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Stroke(NamedTuple):
-    """One line of a worker's notes; `at` is in seconds of the monotonic clock."""
+    """One line of a worker's notes; `asked` and `at` are in seconds of the monotonic clock.
+
+    `asked` is the moment before the call of the job that let the work go on to this stroke.
+    """
 
     worker: str
     what: str
     profile: str
     epoch: int
+    asked: float
     at: float
     number: int
 
@@ -33,8 +37,8 @@ def read(worker: str, path: Path) -> list[Stroke]:
     return [_stroke(worker, *line.split()) for line in lines]
 
 
-def _stroke(worker: str, what: str, profile: str, epoch: str, at: str, number: str) -> Stroke:
-    return Stroke(worker, what, profile, int(epoch), float(at), int(number))
+def _stroke(worker: str, what: str, profile: str, epoch: str, asked: str, at: str, number: str) -> Stroke:
+    return Stroke(worker, what, profile, int(epoch), float(asked), float(at), int(number))
 
 
 def newest(strokes: Iterable[Stroke]) -> dict[str, Stroke]:
@@ -46,8 +50,11 @@ def newest(strokes: Iterable[Stroke]) -> dict[str, Stroke]:
     return found
 
 
-def overlaps(strokes: Iterable[Stroke]) -> list[str]:
-    """Each worker's strokes under an epoch that came after the first one under a newer epoch, and shared epochs."""
+def overlaps(strokes: Iterable[Stroke], lasting: Container[str] = ()) -> list[str]:
+    """Each worker's strokes under an epoch that came after the first one under a newer epoch, and shared epochs.
+
+    `lasting` are workers whose processes may not be ended: what counts for them is when they asked their job.
+    """
     stints: dict[tuple[str, int], list[Stroke]] = defaultdict(list)
     for stroke in sorted(strokes, key=lambda stroke: stroke.at):
         stints[stroke.profile, stroke.epoch].append(stroke)
@@ -59,7 +66,7 @@ def overlaps(strokes: Iterable[Stroke]) -> list[str]:
         if not heirs:
             continue
         heir = min(heirs, key=lambda stroke: stroke.at)
-        late = [stroke for stroke in stint if stroke.at > heir.at]
+        late = [each for each in stint if (each.asked if each.worker in lasting else each.at) > heir.at]
         if late:
             found.append(
                 f"{late[0].worker} worked on {profile} under epoch {epoch} ({len(late)} strokes, the last one "

@@ -32,6 +32,9 @@ COLUMNS = (
     "recovered, s",
 )
 
+TOLD_AT_ONCE = 3
+"""So much of what was seen in a scenario that broke is printed before the others have run."""
+
 
 def chaos(
     names: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="All, if none is given.")] = None,
@@ -106,6 +109,9 @@ async def _run(scenarios: list[Scenario], options: Options) -> list[Outcome]:
         bar.console.print(f"{outcome.scenario}: {verdict}, recovered after {_seconds(outcome.recovered_s)} s")
         for text in outcome.told:
             bar.console.print(f"  {text}", highlight=False, soft_wrap=True)
+        if outcome.broken:  # all of it follows at the end, which with a long ttl is more than an hour away
+            for text in (*outcome.unmet, *outcome.texts)[:TOLD_AT_ONCE]:
+                bar.console.print(f"  {text}", soft_wrap=True, markup=False, highlight=False)
 
     from rota.cli.founding import found  # noqa: PLC0415 - every other command starts faster without the ledger
 

@@ -14,11 +14,11 @@ app = typer.Typer(no_args_is_help=True, help="Fleets: policy, totals and what ha
 Named = Annotated[str, typer.Argument(metavar="FLEET", help="Its name.")]
 Interval = Annotated[float | None, typer.Option(help="Seconds between two heartbeats of a bot.")]
 Ttl = Annotated[float | None, typer.Option(help="Seconds that a lease lasts.")]
-KeepDays = Annotated[int | None, typer.Option(min=0, help="Days that records are kept; 0: for ever.")]
-KeepRecords = Annotated[int | None, typer.Option(min=0, help="Newest records of each profile that are kept; 0: all.")]
 BeatsPerSecond = Annotated[
     float | None, typer.Option(help="Heartbeats of all bots for which there is room; above it intervals are stretched.")
 ]
+KeepDays = Annotated[int | None, typer.Option(min=0, help="Days that records are kept; 0: for ever.")]
+KeepRecords = Annotated[int | None, typer.Option(min=0, help="Newest records of each profile that are kept; 0: all.")]
 
 
 @app.command("list")
@@ -80,9 +80,7 @@ def change(
     more = {"beats_per_second": beats_per_second, "keep_days": keep_days, "keep_records": keep_records}
     wish = _policy(interval, ttl) | {name: value for name, value in more.items() if value is not None}
     if not wish:
-        raise typer.BadParameter(
-            "nothing is to be changed: give --interval, --ttl, --beats-per-second, --keep-days or --keep-records"
-        )
+        raise typer.BadParameter("nothing is to be changed: see `rota fleet change --help`")
     shown.one(rota.patch(f"/fleets/{part(fleet)}", wish), as_json=as_json)
 
 

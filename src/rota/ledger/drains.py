@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from rota.errors import NotFoundError
+from rota.errors import ConflictError, NotFoundError
 from rota.ledger import checks, fleets
 from rota.ledger.connection import Transaction
 from rota.ledger.page import Page, bounded, page_of
@@ -22,6 +22,9 @@ from rota.ledger.tables import drains
 _SUBJECT = re.compile(r"[a-z0-9_][a-z0-9._-]{0,252}(/[A-Za-z0-9._-]{1,64})?")
 LONGEST = 30 * 86_400
 MOST = 10_000
+"""Drains of one fleet at a time."""
+_AT_ONCE = 1_000
+"""So many orders may have been counted at the same moment, and all have been let through."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ async def order(tx: Transaction, fleet: str, subject: str, *, within: float | No
     """Orders a drain, or gives the one that is under way another deadline; `within` is seconds from now.
 
     Raises:
+        ConflictError: too many drains are under way.
         InvalidRequestError: neither a hostname nor a bot, or a deadline that makes no sense.
         NotFoundError: there is no such fleet.
     """
@@ -51,12 +55,20 @@ async def order(tx: Transaction, fleet: str, subject: str, *, within: float | No
     if within is not None and not 0 <= within <= LONGEST:
         raise checks.refuse("within", f"must be between 0 and {LONGEST} seconds")
     await fleets.get(tx, fleet)
+    if await _are_too_many(tx, fleet, subject):
+        raise ConflictError(f"Fleet {fleet} has {MOST} drains under way: drain whole servers, or undo some first.")
     deadline = None if within is None else datetime.now(UTC) + timedelta(seconds=within)
     statement = insert(drains).values(fleet=fleet, subject=subject, deadline=deadline)
     changed = statement.on_conflict_do_update(
         index_elements=[drains.c.fleet, drains.c.subject], set_={"deadline": deadline}
     )
     return Drain(*(await tx.execute(changed.returning(drains))).one())
+
+
+async def _are_too_many(tx: Transaction, fleet: str, subject: str) -> bool:
+    """Whether one more could not be read by whoever carries all of them out, who would take it for undone."""
+    others = select(func.count()).select_from(drains).where(drains.c.fleet == fleet, drains.c.subject != subject)
+    return int((await tx.execute(others)).scalar_one()) >= MOST
 
 
 async def undo(tx: Transaction, fleet: str, subject: str) -> None:
@@ -76,9 +88,15 @@ async def forget(tx: Transaction, fleet: str, subjects: Sequence[str]) -> int:
 
 
 async def all_of(tx: Transaction, fleet: str) -> list[Drain]:
-    """The drains of a fleet, at most 10,000."""
-    query = select(drains).where(drains.c.fleet == fleet).order_by(drains.c.subject).limit(MOST)
+    """The drains of a fleet, of which there are at most 10,000."""
+    query = select(drains).where(drains.c.fleet == fleet).order_by(drains.c.subject).limit(MOST + _AT_ONCE)
     return [Drain(*row) for row in await tx.execute(query)]
+
+
+async def named(tx: Transaction, fleet: str, subjects: Sequence[str]) -> dict[str, Drain]:
+    """Subject → its drain, for those of these that have one."""
+    query = select(drains).where(drains.c.fleet == fleet, drains.c.subject.in_(subjects))
+    return {drain.subject: drain for drain in (Drain(*row) for row in await tx.execute(query))}
 
 
 async def page(tx: Transaction, fleet: str, *, limit: int = 100, after: str | None = None) -> Page[Drain]:

@@ -95,9 +95,13 @@ async def set_policy(
     if not 1 <= new_budget <= MOST_BEATS:
         raise checks.refuse("beats_per_second", f"must be between 1 and {MOST_BEATS:.0f}")
     retention.check(keep_days, keep_records)
-    new = {"interval": new_interval, "ttl": new_ttl, "beats_per_second": new_budget}
-    limits = {"keep_days": keep_days, "keep_records": keep_records}
-    new |= {name: value for name, value in limits.items() if value is not None}
+    new = {
+        "interval": new_interval,
+        "ttl": new_ttl,
+        "beats_per_second": new_budget,
+        "keep_days": row.keep_days if keep_days is None else keep_days,
+        "keep_records": row.keep_records if keep_records is None else keep_records,
+    }
     values = update(fleets).where(fleets.c.name == name).values(new)
     return Fleet(*(await tx.execute(values.returning(fleets))).one())
 

@@ -43,7 +43,10 @@ class RosterEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class ProfileView:
-    """What live state knows of one profile; `since` is when its phase began, `not_before` when a hold ends."""
+    """What live state knows of one profile; `since` is when its phase began, `not_before` when a hold ends.
+
+    `held_for` is what ends last: the delay after a crash, or the lease of a bot that was killed or replaced.
+    """
 
     id: str
     phase: str
@@ -58,6 +61,7 @@ class ProfileView:
     version: int
     priority: int
     class_: str
+    held_for: Literal["crash", "lease"] | None = None
 
     @property
     def wanted(self) -> bool:
@@ -139,6 +143,7 @@ def parse_profile_entry(profile: str, entry: bytes) -> ProfileView:
         version=int(version),
         priority=int(priority),
         class_=class_,
+        held_for=None if phase != "h" else "lease" if int(lease) > int(after) else "crash",
     )
 
 

@@ -110,9 +110,17 @@ class Live:
         self._keys: dict[str, list[str]] = {}
         self._together: list[_Together] = []
         self._gathering: asyncio.Task[None] | None = None
+        self._under_way = 0
+        self._closed = False
+        self._idle = asyncio.Event()
 
     async def aclose(self) -> None:
-        """Closes all connections."""
+        """Takes no call any more, waits for those that are under way, and closes all connections."""
+        # Of a call whose connection is taken away redis-py would make a new one, which nobody closes.
+        self._closed = True
+        if self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
         await self._redis.aclose()
 
     async def check(self) -> None:
@@ -141,7 +149,7 @@ class Live:
             UnavailableError: the store is away.
         """
         names = self._names(fleet)
-        async with store_errors(self._timeout):
+        async with self._asking():
             try:
                 return await self._redis.execute_command("EVALSHA", _digests()[verb], len(names), *names, *arguments)
             except redis_errors.NoScriptError:
@@ -197,7 +205,7 @@ class Live:
             self._gathering = None
 
     async def _call_together(self, some: Sequence[_Together]) -> None:
-        async with store_errors(self._timeout), self._redis.pipeline(transaction=False) as pipe:
+        async with self._asking(), self._redis.pipeline(transaction=False) as pipe:
             for one in some:
                 names = self._names(one.fleet)
                 pipe.execute_command("EVALSHA", _digests()[one.verb], len(names), *names, *one.arguments)
@@ -210,15 +218,29 @@ class Live:
                 one.answer.set_result(reply)
 
     async def _read(self, commands: Sequence[Command], *, at_once: bool) -> list[Any]:
-        async with store_errors(self._timeout), self._redis.pipeline(transaction=at_once) as pipe:
+        async with self._asking(), self._redis.pipeline(transaction=at_once) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
             return list(await pipe.execute())
 
     async def trim_events(self, fleet: str, oldest: str) -> None:
         """Drops the events before the stream id `oldest`."""
-        async with store_errors(self._timeout):
+        async with self._asking():
             await self._redis.xtrim(keys.events(fleet), minid=oldest, approximate=True)
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Around every call: each ends within the timeout."""
+        if self._closed:
+            raise UnavailableError("The way to the live store is closed: this process ends.")
+        self._under_way += 1
+        try:
+            async with store_errors(self._timeout):
+                yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rota.protocol import Assignment, Record
+from rota.sdk.lease import Watchdog, now
 from rota.sdk.push import Outbox
 from rota.sdk.waiting import Bell, Flag, Later
 
@@ -40,9 +41,10 @@ class Job:
     ...         await job.sleep(job.config.get("every", 30))
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, watchdog: Watchdog) -> None:
         self._desk = desk
-        self.stopping = Flag(desk.bell)
+        self._watchdog = watchdog
+        self.stopping = Flag(desk.bell, before=watchdog.heed)
         """Set when the work has to come to its end: rota, the operator or the lease asks for it."""
         self.reconfigured = Flag(desk.bell, ends_with=self.stopping)
         """Set when `config` has changed; who heeds it clears it. A stop, too, ends the waiting for it."""
@@ -75,6 +77,11 @@ class Job:
         """The newest configuration. A change replaces it by another dict and sets `reconfigured`."""
         return self._desk.assignment.config or {}
 
+    @property
+    def lease_left(self) -> float:
+        """Seconds until all work must have stopped: longer than that nothing may take that cannot be called back."""
+        return max(0.0, self._watchdog.lease.ends_at - now())
+
     def push(self, data: Any, *, kind: str = "record", at: datetime | None = None) -> Later:
         """Takes one record for rota at once; waiting for it is waiting while too many are on their way.
 
@@ -90,9 +97,9 @@ class Job:
         outbox = self._desk.outbox
         outbox.put(record.model_dump_json().encode())
         self._desk.bell.ring()
-        if outbox.has_room:
+        if outbox.has_room and not self._desk.cancelled:
             return Later(outcome=True)
-        return self._until(lambda: outbox.has_room or self.stopping.is_set(), None, lambda: outbox.has_room)
+        return self._until(lambda: outbox.has_room or self.stopping.was_set(), None, lambda: outbox.has_room)
 
     def flush(self, timeout: float | None = None) -> Later:
         """Waits until all that was pushed is committed.
@@ -109,19 +116,31 @@ class Job:
 
     def status(self, text: str) -> None:
         """Sets the text that people see beside this bot; 64 characters, sent with the next heartbeat."""
+        self._heed_cancellation()
         self._desk.status = str(text)
 
     def sleep(self, seconds: float) -> Later:
         """Waits, but not beyond the moment when the job is stopping; False: it is stopping."""
-        return self._until(self.stopping.is_set, seconds, lambda: not self.stopping.is_set())
+        return self._until(self.stopping.was_set, seconds, lambda: not self.stopping.is_set())
 
     def _until(self, reached: Callable[[], bool], timeout: float | None, answer: Callable[[], bool]) -> Later:
         self._heed_cancellation()
-        later = self._desk.bell.until(reached, timeout, answer)
+        bell = self._desk.bell
+        if bell.on_loop():
+            return Later(wait=lambda: self._on_loop(bell.until(reached, timeout, answer)))
+        later = bell.until(reached, timeout, answer)
         self._heed_cancellation()
         return later
 
+    async def _on_loop(self, later: Later) -> bool:
+        outcome = await later
+        self._heed_cancellation()
+        if self._desk.cancelled:
+            await asyncio.sleep(0)  # where the cancellation is on its way, it arrives here, before the work goes on
+        return outcome
+
     def _heed_cancellation(self) -> None:
-        """Ends a plain function as a cancellation ends an async one: by the next thing it asks of its job."""
+        """Looks at the lease, and ends a plain function as a cancellation ends an async one: by what it asks next."""
+        self._watchdog.heed()
         if self._desk.cancelled and not self._desk.bell.on_loop():
             raise asyncio.CancelledError("this job was told to stop and has not")

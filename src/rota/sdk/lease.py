@@ -1,17 +1,21 @@
 """The lease rule: all work has stopped `ttl` seconds after the last successful heartbeat was SENT.
 
 A bot that is stopped, blocked or cut off must keep it, too, so the watchdog is a thread that needs neither
-the event loop nor the network. Each running work function has its own.
+the event loop nor the network. Each running work function has its own, and beside it a `fuse` for the case that
+no thread of this process runs when the lease ends.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from rota.sdk.fuse import Fuse, fuse
 
 log = logging.getLogger("rota.bot")
 
@@ -83,18 +87,33 @@ class Watchdog:
     """Stops, then cancels, then ends what runs under a lease; a thread of its own until `release`."""
 
     def __init__(
-        self, lease: Lease, *, stop: Callable[[], None], cancel: Callable[[], None], over: Callable[[], None]
+        self,
+        lease: Lease,
+        *,
+        stop: Callable[[], None],
+        cancel: Callable[[], None],
+        over: Callable[[], None],
+        lethal: bool = False,
     ) -> None:
-        """The three are called in the watchdog's thread, each once at most, and must not wait for anybody."""
+        """The three are called in the watchdog's thread or a caller's, each once at most, and must wait for nobody.
+
+        `lethal`: what comes too late for all of them is ended by the kernel, and the process with it.
+        """
         self._lease = lease
         self._changed = threading.Condition()
         self._released = False
         self._over = over
         self._steps = [("stop_at", stop), ("cancel_at", cancel), ("exit_at", over)]
+        self._due_at = lease.stop_at
+        self._lethal = lethal
+        self._fuse: Fuse | None = None
         self._thread = threading.Thread(target=self._watch, name="rota lease", daemon=True)
 
     def start(self) -> None:
         """Begins to watch."""
+        self._fuse = fuse(_CLOCK) if self._lethal else None
+        if self._fuse is not None:
+            self._fuse.set(self._lease.ends_at)
         self._thread.start()
 
     @property
@@ -106,16 +125,29 @@ class Watchdog:
         """Moves the deadlines; what was done under the old ones stays done."""
         with self._changed:
             self._lease = lease
+            if self._fuse is not None:
+                self._fuse.set(lease.ends_at)
+            self._due_at = self._next_at()
             self._changed.notify()
 
     def release(self) -> None:
         """The work has stopped: nothing is left to watch."""
         with self._changed:
             self._released = True
+            if self._fuse is not None:
+                self._fuse.put_out()
+                self._fuse = None
+            self._due_at = self._next_at()
             self._changed.notify()
 
+    def heed(self) -> None:
+        """Does what is due at this moment, in the caller's thread: before the work is let go on."""
+        if now() >= self._due_at:
+            with self._changed:
+                self._do_what_is_due()
+
     def check(self) -> None:
-        """Does what is due at this moment, in the caller's thread: for a process that was just continued."""
+        """The same for a signal handler: it waits for no lock, and the work's thread may not go on meanwhile."""
         if not self._changed.acquire(blocking=False):
             # The watchdog is at it; a signal handler that waited could hold what the watchdog needs. Where the
             # lease is over, this thread must not go on all the same: it may be the one that works.
@@ -123,35 +155,49 @@ class Watchdog:
                 self._over()
             return
         try:
-            while self._next_due() == 0:
-                self._step()
+            self._do_what_is_due()
         finally:
             self._changed.release()
 
+    def _do_what_is_due(self) -> None:
+        if now() >= self._lease.ends_at:
+            # The end first: whatever writes or rings before it may let the work's thread run.
+            self._steps = self._steps[-1:] + self._steps[:-1]
+        while now() >= self._next_at():
+            self._step()
+
     def _watch(self) -> None:
         with self._changed:
-            while (left := self._next_due()) is not None:
-                if left > 0:
+            while (at := self._next_at()) < math.inf:
+                if (left := at - now()) > 0:
                     # Short naps: the clock behind `wait` stands still while the machine sleeps.
                     self._changed.wait(min(left, _LONGEST_NAP))
                 else:
-                    self._step()
-
-    def _next_due(self) -> float | None:
-        """Seconds until the next step, or None where none is left."""
-        if self._released or not self._steps:
-            return None
-        return max(0.0, float(getattr(self._lease, self._steps[0][0])) - now())
+                    self._do_what_is_due()
 
     def _step(self) -> None:
         # Under the lock: a renewal that comes later than this moment is too late.
-        self._steps.pop(0)[1]()
+        steps, self._steps = self._steps[:1], self._steps[1:]
+        for _, step in steps:
+            step()
+        # Afterwards: until it is done, whoever asks has to wait for it.
+        self._due_at = self._next_at()
+
+    def _next_at(self) -> float:
+        """When the next step is due; never where none is left. A signal handler may take steps at any point of this."""
+        for name, _ in self._steps[:1]:
+            if not self._released:
+                return float(getattr(self._lease, name))
+        return math.inf
 
 
 def end_process(lease: Lease, reason: str) -> None:
     """Ends this process with `EXIT_LEASE_OVER`: neither a thread nor a task that ignores it can be killed."""
+    # A process that finds itself beyond its lease has no time for words: the work would go on meanwhile.
+    if (left := lease.ends_at - now()) <= 0:
+        os._exit(EXIT_LEASE_OVER)
     # The log may be what is stuck (a full pipe, a lock that is held for ever); then it ends untold.
     teller = threading.Thread(target=log.critical, args=("%s; this process ends now", reason), daemon=True)
     teller.start()
-    teller.join(max(0.0, min(EXIT_SHARE * lease.ttl, EXIT_MAX) / 2))
+    teller.join(min(left, EXIT_SHARE * lease.ttl, EXIT_MAX) / 2)
     os._exit(EXIT_LEASE_OVER)

@@ -31,7 +31,14 @@ class Shift:
     """A work function at work, from `begin` until it is `over`."""
 
     def __init__(self, work: Work, desk: Desk, lease: Lease, *, grace: float, last_resort: bool) -> None:
-        self.job = Job(desk)
+        self._watchdog = Watchdog(
+            lease,
+            stop=self._lease_ends_soon,
+            cancel=self._lease_ends_now,
+            over=self._lease_is_over,
+            lethal=last_resort,
+        )
+        self.job = Job(desk, self._watchdog)
         self.finished = False
         """The work function has come back."""
         self.over = False
@@ -50,9 +57,6 @@ class Shift:
         self._revoked = False
         self._began = now()
         self._timer: asyncio.TimerHandle | None = None
-        self._watchdog = Watchdog(
-            lease, stop=self._lease_ends_soon, cancel=self._lease_ends_now, over=self._lease_is_over
-        )
 
     def begin(self) -> None:
         """Calls the work function."""
@@ -189,8 +193,8 @@ class Shift:
         threading.Thread(target=run, name=name, daemon=True).start()
         return returned
 
-    # The next three are called in the watchdog's thread; what a plain function looks at is set there, because
-    # the loop may be what is stuck.
+    # The next three are called in the watchdog's thread, or in one that asked for something; what a plain function
+    # looks at is set there, because the loop may be what is stuck.
 
     def _lease_ends_soon(self) -> None:
         self.asked = True

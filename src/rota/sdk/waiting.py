@@ -96,17 +96,24 @@ class Bell:
 class Flag:
     """A flag to look at (`if job.stopping: …`) and to wait for, in async and plain functions."""
 
-    def __init__(self, bell: Bell, *, ends_with: Flag | None = None) -> None:
-        """Who waits for this flag is let go, too, once `ends_with` is set."""
+    def __init__(self, bell: Bell, *, ends_with: Flag | None = None, before: Callable[[], None] | None = None) -> None:
+        """Who waits for this flag is let go, too, once `ends_with` is set. Before anybody looks, `before` is called."""
         self._bell = bell
         self._set = False
         self._ends_with = ends_with
+        self._before = before
 
     def __bool__(self) -> bool:
-        return self._set
+        return self.is_set()
 
     def is_set(self) -> bool:
         """Whether the flag is set; the flag itself can stand in a condition, too."""
+        if self._before is not None:
+            self._before()
+        return self._set
+
+    def was_set(self) -> bool:
+        """Whether it is set already: for what is waited for, which must take no lock."""
         return self._set
 
     def set(self) -> None:
@@ -126,4 +133,4 @@ class Flag:
         return self._bell.until(self._over, timeout, self.is_set)
 
     def _over(self) -> bool:
-        return self._set or (self._ends_with is not None and self._ends_with.is_set())
+        return self._set or (self._ends_with is not None and self._ends_with.was_set())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
@@ -13,14 +15,22 @@ if TYPE_CHECKING:
 
 PAGE = 500
 """Items asked for at once."""
+AGAIN = 1.0
+"""Seconds from an answer that rota cannot read now to the next try."""
 
 
 class Rest:
     """`/api/v1` of one rota, with an operator's key."""
 
-    def __init__(self, url: str, key: str, *, connections: int = 8, timeout: float = 30.0) -> None:
-        """Opens nothing yet; `connections` is also how many calls are under way at most."""
+    def __init__(
+        self, url: str, key: str, *, connections: int = 8, timeout: float = 30.0, patience: float = 0.0
+    ) -> None:
+        """Opens nothing yet; `connections` is also how many calls are under way at most.
+
+        What is read is asked for again for `patience` seconds while rota or a store of it is away.
+        """
         self.url = url.rstrip("/")
+        self._patience = patience
         self._client = httpx2.AsyncClient(
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {key}"},
@@ -36,7 +46,14 @@ class Rest:
 
     async def get(self, path: str, **params: str | int) -> Any:
         """Reads something."""
-        return await self._call("GET", path, params=params)
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return await self._call("GET", path, params=params)
+            except UnavailableError:
+                if time.monotonic() + AGAIN > deadline:
+                    raise
+                await asyncio.sleep(AGAIN)
 
     async def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Makes something, or has something done."""

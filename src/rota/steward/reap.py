@@ -8,7 +8,7 @@ from rota.live.liveness import reap as reap_step
 from rota.live.scripts import Live
 
 STEP = 50
-"""Bots removed in one script call: 2 to 3 ms of the store at a million bots, where all of them had work."""
+"""Bots removed in one script call: each costs some 40 µs of the store on a quiet machine, where it had work."""
 STEPS_A_ROUND = 100
 
 log = structlog.get_logger(__name__)

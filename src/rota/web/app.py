@@ -116,10 +116,11 @@ async def open_state(settings: Settings, redis_url: str, database_url: str) -> A
     beats = Beats(live)
     policies = Policies(ledger, live, Load(beats))
     waiting, pushes = Waiting(live, beats), Pushes(ledger, live, policies)
+    admissions = Admissions(ledger)
     try:
         await policies.start()
         signing = await signing_keys(settings, ledger)
-        leases, admissions = Leases(signing), Admissions(ledger)
+        leases = Leases(signing)
         yield State(settings, live, ledger, signing, beats, policies, leases, waiting, admissions, pushes)
     finally:
         await waiting.aclose()

@@ -10,7 +10,8 @@
 -- ARGV[5] seen       number of steps that were known when the web looked at the clock, or empty where it has not
 -- ARGV[6] step       ms by which it found the clock to have been set; 0 where it was not, and time has really passed
 -- Replies: {incarnation or '', built 1 or 0, deaf until ms, quiet until ms, now ms, number of steps of the clock that
---          were made good, 1 where a gap is to be explained by the web before anything is noted, else 0, number of bots}
+--          were made good, 1 where a gap is to be explained by the web before anything is noted, else 0,
+--          number of bots}
 -- Refusals: none
 local who, lease, candidate, ledgers, seen, step = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local SLEW, SMALL_STEP_MS = 0.01, 250

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from rota.ledger import drains, history
 from rota.ledger import fleets as ledger_fleets
-from rota.ledger import history
 from rota.ledger import servers as ledger_servers
 from rota.ledger.drains import Drain
 from rota.live import snapshot
 from rota.steward.inspect import expected_servers, inspect
-from rota.web.api import orders
 from rota.web.api.access import OperatorOnly, StateNeeded
 from rota.web.api.models import After, Body, Change, Limit, Page
 
@@ -122,7 +121,7 @@ async def get(state: StateNeeded, fleet: str) -> FleetStatus:
     async with state.ledger.begin() as tx:
         found = await ledger_fleets.get(tx, fleet)
         listed = await ledger_servers.all_of(tx, fleet)
-        drained = await orders.by_subject(tx, fleet)
+        drained = {drain.subject: drain for drain in await drains.all_of(tx, fleet) if not drain.is_of_a_bot}
     granted = await state.policies.granted(fleet)
     totals = await snapshot.totals(state.live, fleet)
     actual = await snapshot.servers(state.live, fleet)
@@ -176,7 +175,7 @@ def _server_counts(
     listed: Sequence[ledger_servers.Server], actual: Mapping[str, int], drained: Mapping[str, Drain]
 ) -> list[ServerCount]:
     """Hosts that are listed, that have bots, or that are being drained and have none left."""
-    there = {subject: 0 for subject, drain in drained.items() if not drain.is_of_a_bot} | dict(actual)
+    there = dict.fromkeys(drained, 0) | dict(actual)
     return [
         ServerCount(
             hostname=host,

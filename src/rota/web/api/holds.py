@@ -24,9 +24,9 @@ def attempt(view: ProfileView) -> int:
 
 def held_because(view: ProfileView) -> str | None:
     """Why a held profile is not given to a bot at once; None where it is not held."""
-    if view.phase != "held":
+    if view.held_for is None:
         return None
-    if view.crashes == 0:
+    if view.held_for == "lease":
         return "a bot that was killed or replaced may work on it until its lease is over"
     times = "once" if view.crashes == 1 else f"{view.crashes} times in a row"
     return f"its bot crashed {times}"

@@ -5,8 +5,6 @@ The steward carries out what is left undone because live state was away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import structlog
 
 from rota.errors import ConflictError, NotFoundError, UnavailableError
@@ -57,7 +55,7 @@ async def undrain(state: State, fleet: str, bot: str) -> None:
     await require_bot(state, fleet, bot)
     host = bot.partition("/")[0]
     async with state.ledger.begin() as tx:
-        if host in await by_subject(tx, fleet):
+        if await drains.named(tx, fleet, [host]):
             message = f"The server {host} is being drained, and so is {bot}: `rota server undrain {host}` ends both."
             raise ConflictError(message)
         await drains.forget(tx, fleet, [bot])
@@ -73,11 +71,6 @@ async def require_bot(state: State, fleet: str, bot: str) -> None:
     policy = await state.policies.of(fleet)
     if await snapshot.bot(state.live, fleet, bot, ttl=policy.ttl) is None:
         raise no_such_bot(bot)
-
-
-async def by_subject(tx: Transaction, fleet: str) -> Mapping[str, Drain]:
-    """Hostname or bot's id → its drain."""
-    return {drain.subject: drain for drain in await drains.all_of(tx, fleet)}
 
 
 def tidy(subject: str) -> str:

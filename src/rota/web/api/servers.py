@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -10,10 +10,10 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from rota.errors import UnavailableError
+from rota.ledger import drains
 from rota.ledger import servers as ledger_servers
 from rota.ledger.drains import Drain
 from rota.live import snapshot
-from rota.web.api import orders
 from rota.web.api.access import OperatorOnly, StateNeeded
 from rota.web.api.models import After, Body, Change, LabelMap, Limit, Page, Word
 from rota.web.state import State
@@ -61,7 +61,7 @@ async def add(state: StateNeeded, body: NewServer) -> Server:
         made = await ledger_servers.add(
             tx, fleet=body.fleet, hostname=body.hostname, expected_bots=body.expected_bots, labels=body.labels
         )
-        drained = await orders.by_subject(tx, made.fleet)
+        drained = await drains.named(tx, made.fleet, [made.hostname])
     return _server(made, await _counts(state, made.fleet), drained)
 
 
@@ -76,7 +76,7 @@ async def list_(
     async with state.ledger.begin() as tx:
         found = await ledger_servers.page(tx, fleet=fleet, limit=limit, after=after)
         fleets = {server.fleet for server in found.items}
-        drained = {name: await orders.by_subject(tx, name) for name in fleets}
+        drained = {name: await drains.named(tx, name, _hostnames(found.items, name)) for name in fleets}
     counts = {name: await _counts(state, name) for name in fleets}
     items = [_server(server, counts[server.fleet], drained[server.fleet]) for server in found.items]
     return Page(items=items, next=found.next)
@@ -87,7 +87,7 @@ async def get(state: StateNeeded, server_id: str) -> Server:
     """One server."""
     async with state.ledger.begin() as tx:
         found = await ledger_servers.get(tx, server_id)
-        drained = await orders.by_subject(tx, found.fleet)
+        drained = await drains.named(tx, found.fleet, [found.hostname])
     return _server(found, await _counts(state, found.fleet), drained)
 
 
@@ -96,7 +96,7 @@ async def change(state: StateNeeded, server_id: str, body: ServerChange) -> Serv
     """Changes what is given; new labels count for bots that come in from now on."""
     async with state.ledger.begin() as tx:
         changed = await ledger_servers.change(tx, server_id, expected_bots=body.expected_bots, labels=body.labels)
-        drained = await orders.by_subject(tx, changed.fleet)
+        drained = await drains.named(tx, changed.fleet, [changed.hostname])
     return _server(changed, await _counts(state, changed.fleet), drained)
 
 
@@ -113,6 +113,10 @@ async def _counts(state: State, fleet: str) -> Mapping[str, int] | None:
         return await snapshot.servers(state.live, fleet)
     except UnavailableError:
         return None
+
+
+def _hostnames(listed: Sequence[ledger_servers.Server], fleet: str) -> list[str]:
+    return [server.hostname for server in listed if server.fleet == fleet]
 
 
 def _server(server: ledger_servers.Server, counts: Mapping[str, int] | None, drained: Mapping[str, Drain]) -> Server:
