@@ -208,12 +208,12 @@ async def test_the_check_tells_what_is_wrong(bots: Fleet) -> None:
 
 async def test_fleets_are_made_and_their_policy_is_changed(site: Site) -> None:
     made = await site.made("fleets", name="fast", interval=0.5, ttl=1)
-    for_ever = {"keep_days": None, "keep_records": None}
-    assert made == {"name": "fast", "interval": 0.5, "ttl": 1, **for_ever}
+    usual = {"beats_per_second": 50_000, "keep_days": None, "keep_records": None}
+    assert made == {"name": "fast", "interval": 0.5, "ttl": 1, **usual}
     assert [item["name"] for item in (await site.shown("fleets"))["items"]] == ["default", "fast"]
     is_problem(await site.rest.post("/api/v1/fleets", json={"name": "fast"}), 409, "conflict")
     changed = await site.rest.patch("/api/v1/fleets/fast", json={"ttl": 86_400})
-    assert changed.json() == {"name": "fast", "interval": 0.5, "ttl": 86_400, **for_ever}
+    assert changed.json() == {"name": "fast", "interval": 0.5, "ttl": 86_400, **usual}
     cases: list[tuple[Json, str]] = [
         ({"name": "Upper"}, "name"),
         ({"name": ""}, "name"),
