@@ -228,6 +228,11 @@ def _bytes(answer: Answer) -> bytes:
     return "\r\n".join(lines).encode() + content
 
 
+def lease_end(peer: Peer) -> float:
+    """An upper bound of the end of the bot's lease: a heartbeat was sent before it was heard."""
+    return max(call.at for call in peer.said("heartbeat")) + peer.ttl
+
+
 async def eventually(reached: Callable[[], object], seconds: float = 15) -> None:
     """Waits until `reached()`; fails after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -13,7 +13,7 @@ import pytest
 from rota import Job
 from rota.sdk import EXIT_LEASE_OVER
 from rota.sdk.lease import Lease, Watchdog, now
-from tests.unit.sdk_peer import NO_FUSE, Answer, Call, Peer, Wish, bot_at, eventually, serving, start_bot
+from tests.unit.sdk_peer import NO_FUSE, Answer, Call, Peer, Wish, bot_at, eventually, lease_end, serving, start_bot
 
 TTL = 2.5
 
@@ -23,11 +23,6 @@ def peer() -> Iterator[Peer]:
     with Peer() as running:
         running.wish, running.interval, running.ttl = Wish(), 0.1, TTL
         yield running
-
-
-def lease_end(peer: Peer) -> float:
-    """An upper bound of the end: a heartbeat was sent before it was heard."""
-    return max(call.at for call in peer.said("heartbeat")) + peer.ttl
 
 
 async def test_async_work_is_asked_then_cancelled_and_ends_before_the_lease(peer: Peer) -> None:

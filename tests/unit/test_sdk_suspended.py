@@ -14,7 +14,7 @@ import pytest
 
 from rota.sdk import EXIT_LEASE_OVER
 from rota.sdk.lease import now
-from tests.unit.sdk_peer import NO_FUSE, Peer, Wish, eventually, start_bot
+from tests.unit.sdk_peer import NO_FUSE, Peer, Wish, eventually, lease_end, start_bot
 
 TTL = 2.5
 TELL = "print(time.clock_gettime(time.CLOCK_BOOTTIME), flush=True)"
@@ -40,11 +40,6 @@ def peer() -> Iterator[Peer]:
     with Peer() as running:
         running.wish, running.interval, running.ttl = Wish(), 0.1, TTL
         yield running
-
-
-def lease_end(peer: Peer) -> float:
-    """An upper bound of the end: a heartbeat was sent before it was heard."""
-    return max(call.at for call in peer.said("heartbeat")) + peer.ttl
 
 
 class Told:
