@@ -123,7 +123,7 @@ def test_the_life_of_a_server_and_its_bot(rota: Run, server: RotaServer, name: s
     assert (listed["id"], listed["phase"], listed["profile"]) == (f"{name}/1", "working", profile)
     assert f"{name}/1" in rota("bot", "list", "--server", name, "--phase", "working").stdout
     assert read(rota("bot", "show", f"{name}/1", "--json"))["labels"] == {"kind": "y"}
-    records = read(rota("profile", "records", name, "--kind", "check", "--json"))["items"]
+    records = read(rota("records", "list", name, "--kind", "check", "--json"))["items"]
     assert [record["data"] for record in records] == [{"n": 1}]
     assert rota("server", "list").stdout.count(name) == 1
     assert read(rota("server", "show", name, "--json"))["actual_bots"] == 1

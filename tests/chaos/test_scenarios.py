@@ -17,7 +17,9 @@ import pytest
 
 from rota.chaos.scenarios import SCENARIOS
 
-WITHIN = 90
+WITHIN = 280
+
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
