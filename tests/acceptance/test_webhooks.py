@@ -22,9 +22,13 @@ from tests.hooks.receiver import Answer, Received, Receiver, answer, is_signed_b
 async def server() -> AsyncIterator[RotaServer]:
     with temporary_data_dir() as folder:
         running = RotaServer(folder, environment={"ROTA_WEBHOOK_ALLOW": "127.0.0.0/8"})
-        await asyncio.to_thread(running.start)
-        yield running
-        await asyncio.to_thread(running.stop)
+        try:
+            await asyncio.to_thread(running.start)
+            yield running
+            await asyncio.to_thread(running.stop)
+        finally:
+            if running.process is not None and running.process.poll() is None:
+                running.kill()
 
 
 async def rota(server: RotaServer, *words: str, code: int = 0) -> Any:

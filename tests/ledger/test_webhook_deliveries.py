@@ -123,6 +123,20 @@ async def test_a_message_is_bounded_in_records_and_bytes(hooked: Hooked, size: i
     assert first.count == len(await hooked.data(first)) == number
 
 
+@pytest.mark.parametrize("kinds", [[], ["alarm"]])
+async def test_large_records_that_are_stored_small_are_all_sent_in_bounded_messages(
+    hooked: Hooked, kinds: list[str]
+) -> None:
+    webhook = await hooked.add_webhook(kinds=kinds)
+    for number in range(12):
+        await hooked.push(0, [number, "x" * 200_000], kind="alarm")
+    await hooked.push(0, 12, kind="alarm")
+    await hooked.push(0, 13, kind="check")
+    got = (await hooked.all_of(webhook, kinds))[0]
+    assert [item if isinstance(item, int) else item[0] for item in got] == list(range(13 if kinds else 14))
+    assert await hooked.execute("SELECT last_id = (SELECT max(id) FROM records) FROM webhook_positions")
+
+
 async def test_what_is_given_up_makes_room_and_is_kept(hooked: Hooked) -> None:
     webhook = await hooked.add_webhook()
     await hooked.push(0, 1)

@@ -1,16 +1,25 @@
-"""A fleet in the ledger and in live state, and a driver that speaks for its bots."""
+"""A fleet in the ledger and in live state, a driver that speaks for its bots, and a courier with a receiver."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
+from rota.hooks.address import Networks
+from rota.hooks.post import Post
 from rota.ledger import accounts, fleets, profiles
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
 from rota.live.liveness import pulse
 from rota.live.scripts import Live
+from rota.steward.deliver import Courier
 from rota.steward.rebuild import rebuild
+from tests.hooks.receiver import Receiver
+from tests.ledger.hooked import Hooked
 from tests.live.driver import TTL, Driver
+
+LOOPBACK = Networks("127.0.0.0/8")
 
 
 @pytest.fixture
@@ -39,3 +48,26 @@ async def make_profile(ledger: Ledger, fleet: str, name: str = "acme", *, wanted
 async def set_wanted(ledger: Ledger, profile: str, *, wanted: bool) -> None:
     async with ledger.begin() as tx:
         await profiles.set_wanted(tx, profile, wanted=wanted, account=None)
+
+
+@pytest.fixture
+async def hooked(ledger: Ledger) -> Hooked:
+    made = Hooked(ledger)
+    await made.add_profiles(3)
+    return made
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as made:
+        yield made
+
+
+@pytest.fixture
+async def courier(migrated_database_url: str) -> AsyncIterator[Courier]:
+    own = Ledger(migrated_database_url)
+    async with Post(LOOPBACK, whole=5) as post:
+        made = Courier(own, post)
+        yield made
+        await made.stop()
+    await own.aclose()

@@ -1,92 +1,26 @@
-"""Records reach receivers in order and at least once, whatever the receiver says and whoever is killed."""
+"""Records reach receivers in order and at least once, whatever the receiver says."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from rota.hooks.address import Networks
-from rota.hooks.post import Post
 from rota.hooks.signature import new_secret
 from rota.ledger import dead_letters, webhooks
-from rota.ledger.connection import Ledger
-from rota.ledger.webhooks import Webhook
 from rota.steward import deliver
 from rota.steward.deliver import AT_ONCE_TO_ONE, FAILING, Courier
 from rota.steward.lead import Steward
 from tests.hooks.receiver import OK, Answer, Received, Receiver, answer, is_signed_by
 from tests.ledger.hooked import Hooked
-
-LOOPBACK = Networks("127.0.0.0/8")
-WITHIN = 20.0
+from tests.steward.receiving import SETTLED, by_profile, seen, until
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliver, "PAUSE", 0.02)
     monkeypatch.setattr(deliver, "FIRST_DELAY", 0.02)
-
-
-@pytest.fixture
-async def hooked(ledger: Ledger) -> Hooked:
-    made = Hooked(ledger)
-    await made.add_profiles(3)
-    return made
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as made:
-        yield made
-
-
-@pytest.fixture
-async def courier(migrated_database_url: str) -> AsyncIterator[Courier]:
-    own = Ledger(migrated_database_url)
-    async with Post(LOOPBACK, whole=5) as post:
-        made = Courier(own, post)
-        yield made
-        await made.stop()
-    await own.aclose()
-
-
-async def seen(hooked: Hooked, webhook: str) -> Webhook:
-    async with hooked.ledger.begin() as tx:
-        return await webhooks.get(tx, webhook)
-
-
-async def until(hooked: Hooked, query: str, within: float = WITHIN) -> None:
-    """Waits until the query says yes."""
-    async with asyncio.timeout(within):
-        while not await hooked.execute(query):  # noqa: ASYNC110 - PostgreSQL tells nobody
-            await asyncio.sleep(0.01)
-
-
-SETTLED = (
-    "SELECT NOT EXISTS (SELECT FROM webhook_touches) AND NOT EXISTS (SELECT FROM webhook_positions WHERE due_at IS NOT "
-    "NULL) AND NOT EXISTS (SELECT FROM webhook_deliveries WHERE dead_at IS NULL) "
-    "AND NOT EXISTS (SELECT FROM webhooks WHERE swept_to IS NOT NULL)"
-)
-
-
-def by_profile(received: list[Received], *, once: bool = True) -> dict[str, list[Any]]:
-    """What a receiver that drops doubles has of each profile, in the order in which it came."""
-    got: dict[str, list[Any]] = {}
-    known: dict[str, Any] = {}
-    for one in received:
-        if one.id in known:
-            assert not once
-            assert known[one.id] == one.data["records"], "the same id says the same"
-            continue
-        known[one.id] = one.data["records"]
-        got.setdefault(one.data["profile"], []).extend(record["data"] for record in one.data["records"])
-    return got
 
 
 async def test_records_come_signed_in_order_and_as_documented(
@@ -313,73 +247,6 @@ async def test_a_sender_that_stops_gives_back_what_it_was_at(
     await until(hooked, SETTLED)
     assert [one.id for one in receiver.received] == [receiver.received[0].id] * 2
     never.set()
-
-
-SENDER = """
-import asyncio, sys
-from rota.hooks.address import Networks
-from rota.hooks.post import Post
-from rota.ledger.connection import Ledger
-from rota.steward import deliver
-from rota.steward.deliver import Courier
-deliver.PAUSE = 0.02
-async def main():
-    async with Post(Networks("127.0.0.0/8")) as post:
-        await Courier(Ledger(sys.argv[1]), post).lead(True)
-        await asyncio.Event().wait()
-asyncio.run(main())
-"""
-
-
-async def test_a_sender_that_is_killed_at_any_moment_loses_nothing_and_keeps_the_order(
-    hooked: Hooked, receiver: Receiver, migrated_database_url: str
-) -> None:
-    """Killed while receivers think, right after they have answered, and while it writes down that they have."""
-    await hooked.add_webhook(receiver.url)
-    thinking = asyncio.Event()
-
-    async def decide(_received: Received) -> Answer:
-        if len(receiver.received) % 5 == 0:
-            await asyncio.wait([asyncio.create_task(thinking.wait())], timeout=0.05)
-        return OK
-
-    receiver.decide = decide
-    pushed = 0
-    for _life in range(6):
-        sender = await asyncio.create_subprocess_exec(sys.executable, "-c", SENDER, migrated_database_url)
-        known = len(receiver.received)
-        for _ in range(8):
-            for profile in range(3):
-                await hooked.push(profile, pushed)
-            pushed += 1
-        await receiver.until(lambda known=known: len(receiver.received) > known + 2)  # type: ignore[misc]
-        os.kill(sender.pid, signal.SIGKILL)
-        await sender.wait()
-        # As if the claims' minute had passed.
-        await hooked.execute("UPDATE webhook_deliveries SET due_at = now()")
-    thinking.set()
-    sender = await asyncio.create_subprocess_exec(sys.executable, "-c", SENDER, migrated_database_url)
-    await until(hooked, SETTLED)
-    sender.kill()
-    await sender.wait()
-    assert by_profile(receiver.received, once=False) == {profile: list(range(pushed)) for profile in hooked.profiles}
-
-
-async def test_two_senders_at_once_send_nothing_twice_and_keep_the_order(
-    hooked: Hooked, courier: Courier, receiver: Receiver
-) -> None:
-    """A leader that does not know yet that it leads no more."""
-    await hooked.add_webhook(receiver.url)
-    async with Post(LOOPBACK) as post:
-        other = Courier(hooked.ledger, post)
-        await courier.lead(True)
-        await other.lead(True)
-        for number in range(20):
-            for profile in range(3):
-                await hooked.push(profile, number)
-        await until(hooked, SETTLED)
-        await other.stop()
-    assert by_profile(receiver.received) == {profile: list(range(20)) for profile in hooked.profiles}
 
 
 async def test_the_steward_that_leads_sends_and_stops_when_it_stops(

@@ -49,7 +49,7 @@ async def test_a_webhook_is_registered_and_its_secret_shown_once(pages: Pages) -
 @pytest.mark.parametrize(
     ("wish", "status", "told"),
     [
-        ({"url": "https://10.0.0.1/"}, 422, "10.0.0.1 is a private"),
+        ({"url": "https://10.0.0.1/"}, 422, "10.0.0.1 leads to a private"),
         ({"url": "nothing"}, 422, "must begin with https"),
         ({"url": URL, "account": "nobody"}, 404, "There is no account nobody"),
         ({"url": URL, "kinds": "ä"}, 422, "kinds"),

@@ -87,17 +87,20 @@ def target_of(url: str) -> Target:
 
 
 def refusal(address: str, port: int, networks: Networks, *, encrypted: bool) -> str | None:
-    """Why nothing is sent to this address; None where it may be."""
+    """Why nothing is sent to this address, without naming it; None where it may be.
+
+    A client is not told what a name of the operator's network resolves to.
+    """
     found = _plain(ipaddress.ip_address(address.partition("%")[0]))
     if found in networks:
         return None
     why = _of_no_stranger(found)
     if why is not None:
-        return f"{address} is {why}; ROTA_WEBHOOK_ALLOW may allow its network"
+        return f"leads to {why}; ROTA_WEBHOOK_ALLOW may allow its network"
     if not encrypted:
-        return f"{address} is outside: only https:// may lead there"
+        return "leads to the Internet: only https:// may"
     if port != HTTPS_PORT and port < FIRST_HIGH_PORT:
-        return f"port {port} is not one of a web server: 443, or {FIRST_HIGH_PORT} and above"
+        return f"has port {port}, which is not one of a web server: 443, or {FIRST_HIGH_PORT} and above"
     return None
 
 
@@ -128,7 +131,7 @@ class Resolver:
         for address in found:
             why = refusal(address, port, self._networks, encrypted=encrypted)
             if why is not None:
-                raise refused(why)
+                raise refused(f"{host} {why}")
         return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import ssl
 import time
 from collections.abc import Iterable, Mapping
@@ -95,9 +96,7 @@ class Post:
         try:
             async with asyncio.timeout(self._whole):
                 status, retry_after = await self._exchange(target_of(url), headers, body)
-        except (InvalidRequestError, OSError, httpcore2.TimeoutException) as failure:
-            error = self._words(failure)
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, ssl.SSLError, ValueError) as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever a receiver brings about, it is a try that failed
             error = self._words(failure)
         if status is not None and not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             error = _told(status)
@@ -129,7 +128,7 @@ class Post:
             return f"no connection within {self._timeouts['connect']:.0f} s"
         if isinstance(failure, TimeoutError | httpcore2.TimeoutException):
             return f"no answer within {self._whole:.0f} s"
-        text = str(failure).partition("\n")[0]
+        text = _cause_of(failure) or str(failure).partition("\n")[0]
         return text or type(failure).__name__
 
 
@@ -174,6 +173,16 @@ class _ToChecked(httpcore2.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """As httpcore asks."""
         await asyncio.sleep(seconds)
+
+
+def _cause_of(failure: BaseException) -> str:
+    """What the system says of a connection that could not be made, such as that it was refused."""
+    cause: BaseException | None = failure
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, ssl.SSLError):
+            return os.strerror(cause.errno).lower() if cause.errno > 0 else str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _told(status: int) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, String, cast, func, select, text, update
+from sqlalchemy import ColumnElement, Double, Select, String, case, cast, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from rota.ledger.connection import Transaction
@@ -234,14 +234,27 @@ async def _choose(
             return None
         past = (int(seen[0]), seen[1])
         new += [records.c.id <= past[0], *_of(kinds)]
-    size = func.coalesce(func.octet_length(cast(records.c.data, String)), 0)
-    query = select(records.c.id, records.c.received_at, size).where(*new).order_by(records.c.id).limit(MOST_RECORDS)
-    found = (await tx.execute(query)).all()
+    found = (await tx.execute(_sized(new))).all()
     rows = _fitting(found)
     ids, moments = [int(row[0]) for row in rows], [row[1] for row in rows]
     if past is not None and len(rows) == len(found) < MOST_RECORDS:
         return _Chosen(ids, moments, *past)
     return _Chosen(ids, moments, ids[-1], max(moments)) if rows else None
+
+
+def _sized(new: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """(id, received at, bytes as text) of the next records.
+
+    Of many large ones only the first are unpacked to be measured; the others would not fit as they are stored.
+    """
+    stored = func.coalesce(func.pg_column_size(records.c.data), 0)
+    whole = select(records.c.id, records.c.received_at, records.c.data, stored.label("stored"))
+    first = whole.where(*new).order_by(records.c.id).limit(MOST_RECORDS).subquery()
+    before = (func.sum(first.c.stored).over(order_by=first.c.id) - first.c.stored).label("before")
+    summed = select(first, before).subquery()
+    size = func.coalesce(func.octet_length(cast(summed.c.data, String)), 0)
+    measured = case((summed.c.before < MOST_BYTES, size), else_=MOST_BYTES)
+    return select(summed.c.id, summed.c.received_at, measured).order_by(summed.c.id)
 
 
 def _fitting(rows: Sequence[Any]) -> list[Any]:
