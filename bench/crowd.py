@@ -135,7 +135,7 @@ def _write(scripts: Scripts, members: Sequence[Member], draw: Random, *, bound: 
         roster += (one.bot, one.entry if bound else one.idle_entry)
         known += (one.bot, write_details(VERSION, joined, one.address, {}))
         due += (f"{now + LEASE_MS - draw.random() * 30_000:.3f}", one.bot)
-        profiles += (one.profile, f"{one.bot} {one.epoch} 1 1 w 0 {now:.0f} 0 0 0 1 -")
+        profiles += (one.profile, f"{one.bot} {one.epoch} 1 1 1 w {now:.0f}")
         servers.setdefault(one.bot.partition("/")[0], []).append(one.bot)
     pipe = scripts.redis.pipeline(transaction=False)
     pipe.execute_command("HSET", keys.roster(fleet), *roster)
@@ -144,6 +144,6 @@ def _write(scripts: Scripts, members: Sequence[Member], draw: Random, *, bound: 
     if bound:
         pipe.execute_command("HSET", keys.profiles(fleet), *profiles)
     for hostname, bots in servers.items():
-        pipe.execute_command("SADD", keys.server(fleet, hostname), *bots)
+        pipe.execute_command("SADD", keys.server(fleet, hostname), *(bot.partition("/")[2] for bot in bots))
         pipe.execute_command("HSET", keys.servers(fleet), hostname, len(bots))
     pipe.execute()

@@ -40,7 +40,7 @@ class Driver:
     async def auth(
         self, bot: str, *, labels: dict[str, str] | None = None, leased: Working | None = None
     ) -> Restored | None:
-        digest = os.urandom(32)
+        digest = os.urandom(16)
         restored = await bots.auth(
             self.live, self.fleet, Newcomer(bot, digest, "1", labels or {}, "::1"), ttl=TTL, leased=leased
         )

@@ -68,7 +68,7 @@ async def read_everything(live: Live, fleet: str) -> Everything:
         held=_texts(held),
         counts={name.decode(): int(number) for name, number in _pairs(counts)},
         servers={name.decode(): int(number) for name, number in _pairs(servers)},
-        members={name.decode(): _texts(ids) for name, ids in sets},
+        members={name.decode(): {f"{name.decode()}/{one}" for one in _texts(found)} for name, found in sets},
         queues={name.decode(): _texts(ids) for name, ids in queues},
     )
 

@@ -99,7 +99,7 @@ class Model(RuleBasedStateMachine):
             self.loop.close()
 
     def auth(self, slot: str, process: Process, work: Working | None, *, lost: bool) -> None:
-        sent, digest = self.clock, os.urandom(32)
+        sent, digest = self.clock, os.urandom(16)
         newcomer = live_bots.Newcomer(slot, digest, "1", LABELS.get(slot, {}), "::1")
         try:
             restored = self.run(live_bots.auth(self.live, self.driver.fleet, newcomer, ttl=TTL, leased=work))

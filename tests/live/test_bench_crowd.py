@@ -13,7 +13,7 @@ from bench import crowd
 from bench.script import LEASE_MS, Scripts
 from bench.script import packed as packed_beats
 from rota.live import keys
-from rota.live.entries import parse_details, write_details
+from rota.live.entries import DIGEST_BYTES, parse_details, write_details
 from rota.live.profiles import STEP, Want, packed
 
 SIZE = 150
@@ -71,7 +71,7 @@ def _confirm(scripts: Scripts) -> None:
     entries = redis.hgetall(keys.roster(scripts.fleet))
     for number in range(SIZE):
         one = crowd.member(number)
-        profile, epoch = entries[one.bot.encode()][35:].decode().split(" ")[:2]
+        profile, epoch = entries[one.bot.encode()][DIGEST_BYTES + 3 :].decode().split(" ")[:2]
         confirmed = one._replace(profile=profile, epoch=int(epoch)).entry
         scripts.call("beat", packed_beats([one.bot, confirmed]), LEASE_MS)
 
@@ -84,7 +84,10 @@ def _state(scripts: Scripts) -> dict[str, Any]:
     now = redis.time()[0] * 1000
     due = redis.zrange(keys.due(fleet), 0, -1, withscores=True)
     return {
-        "roster": {bot: (entry[:32], _plain(entry[32:])) for bot, entry in redis.hgetall(keys.roster(fleet)).items()},
+        "roster": {
+            bot: (entry[:DIGEST_BYTES], _plain(entry[DIGEST_BYTES:]))
+            for bot, entry in redis.hgetall(keys.roster(fleet)).items()
+        },
         "details": {
             bot: parse_details(known)._replace(joined=NOW) for bot, known in redis.hgetall(keys.details(fleet)).items()
         },

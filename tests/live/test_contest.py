@@ -106,6 +106,6 @@ async def test_the_holders_own_return_with_its_lease_is_never_refused(driver: Dr
 
 async def test_a_version_that_looks_like_what_rota_notes_is_only_a_version(driver: Driver) -> None:
     hostile = '1","replaced":"1 2 3 4 5 6","due":"1"}'
-    newcomer = bots.Newcomer(SLOT, bytes(32), hostile, {}, "::1")
+    newcomer = bots.Newcomer(SLOT, bytes(16), hostile, {}, "::1")
     for _ in range(4):
         await bots.auth(driver.live, driver.fleet, newcomer, ttl=TTL, leased=None)

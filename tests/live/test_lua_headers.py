@@ -26,9 +26,21 @@ TYPES = {"hash": "Hash", "set": "Set", "zset": "Sorted set", "stream": "Stream",
 CALLS = ("call", "call_together")
 UNITS = {"lease": "ms", "gap": "ms", "limit": "how many", "digest": "bytes"}
 """What the description of an argument of this name must hold."""
-WRITES = frozenset(["HSET", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "XADD"])
+WRITES = frozenset(["HSET", "HDEL", "HINCRBY", "SADD", "SREM", "UNLINK", "ZADD", "ZREM", "XADD"])
 READS = frozenset(
-    ["EXISTS", "HEXISTS", "HGET", "HMGET", "SISMEMBER", "SRANDMEMBER", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"]
+    [
+        "EXISTS",
+        "HEXISTS",
+        "HGET",
+        "HMGET",
+        "HRANDFIELD",
+        "SISMEMBER",
+        "SRANDMEMBER",
+        "ZCARD",
+        "ZRANGE",
+        "ZRANGEBYSCORE",
+        "ZSCORE",
+    ]
 )
 KEYLESS = frozenset({"INFO", "TIME"})
 _COMMENT = re.compile(r"--.*")

@@ -49,7 +49,7 @@ async def test_an_idle_bot_must_name_what_its_data_is_of(driver: Driver) -> None
 
 
 async def test_an_unknown_token_is_refused(driver: Driver) -> None:
-    driver.digests["s1/1"] = b"x" * 32
+    driver.digests["s1/1"] = b"x" * 16
     with pytest.raises(UnknownBotError):
         await driver.resolve("s1/1")
 

@@ -216,7 +216,7 @@ async def test_a_comparison_reports_what_it_mended_until_the_next_finds_nothing(
     monkeypatch.setattr(rounds, "COMPARE_FIRST", 0.0)
     monkeypatch.setattr(rounds, "COMPARE_EVERY", 0.0)
     profile = await waiting_profile(ledger, live, driver)
-    await live.read(("HSET", keys.profiles(driver.fleet), "prf_ghost", "- 0 1 0 o 0 0 0 0 0 1 -"))
+    await live.read(("HSET", keys.profiles(driver.fleet), "prf_ghost", "- 0 1 1 0 o 0"))
     await live.read(("HINCRBY", keys.counts(driver.fleet), "po", 1))
     comparison = Comparison(ledger, live, driver.fleet)
     (incident,) = await after_a_whole_one(ledger, comparison, driver.fleet)

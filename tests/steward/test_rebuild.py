@@ -84,3 +84,30 @@ async def test_a_large_ledger_is_applied_in_pages(
     await rebuild(ledger, live, policy)
     (waiting,) = await live.read(("HKEYS", keys.profiles(policy.name)))
     assert {name.decode() for name in waiting} == made
+
+
+async def test_live_state_in_an_older_form_is_lost_and_rebuilt(
+    ledger: Ledger, live: Live, policy: Fleet, driver: Driver
+) -> None:
+    profile = await make_profile(ledger, policy.name)
+    first = await rebuild(ledger, live, policy)
+    await driver.want(profile, version=9)
+    await driver.auth("s1/1")
+    told = await driver.beat("s1/1")
+    work = Working(profile=told.profile, epoch=told.epoch, revision=told.revision)
+    await live.read(
+        ("HDEL", keys.pulse(policy.name), "form"),
+        ("HSET", keys.roster(policy.name), "s1/1", driver.digests["s1/1"] + b"x" * 16 + b"w1 old 1 1 "),
+        ("HSET", keys.profiles(policy.name), profile, "s1/1 1 1 1 w 0 1 0 0 0 1 -"),
+        ("SADD", keys.server(policy.name, "s1"), "s1/1"),
+    )
+    assert (await driver.beat("s1/1", work)).code == "unknown"
+    (left,) = await live.read(("KEYS", f"{{{policy.name}}}:*"))
+    # The beat notes its lease, as in an empty live state.
+    assert sorted(left) == [keys.events(policy.name).encode(), keys.pulse(policy.name).encode()]
+    built = await rebuild(ledger, live, await known(ledger, policy.name))
+    assert built.incarnation != first.incarnation
+    assert built.quiet_until is not None
+    await pulse(live, policy.name, "web", ttl=TTL)
+    assert await driver.auth("s1/1", leased=work) is not None
+    assert (await driver.beat("s1/1", work)).code == "continue"

@@ -98,7 +98,7 @@ async def make_crowd(site: Site, crowd: Crowd) -> list[str]:
 
 async def come_in(site: Site, bot: str, status: str = "") -> None:
     """A bot enters, and begins to work if there is work for it."""
-    digest = hashlib.sha256(bot.encode()).digest()
+    digest = hashlib.sha256(bot.encode()).digest()[:16]
     live, deadline = site.state.live, deadline_after_ms(TTL)
     await bots.auth(live, "default", Newcomer(bot, digest, "1", {}, "::1"), ttl=TTL, leased=None)
     told = await site.state.beats.beat("default", bot, idle_entry(digest, accepting=True, status=status), deadline)

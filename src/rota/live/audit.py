@@ -96,7 +96,10 @@ async def _odd_bots(live: Live, fleet: str, entries: Mapping[str, bytes]) -> lis
         ("ZMSCORE", keys.due(fleet), *ids),
         ("HMGET", keys.details(fleet), *ids),
         ("HMGET", keys.profiles(fleet), *(one.profile or "-" for one in recorded)),
-        *(("SMISMEMBER", keys.server(fleet, host), *bots) for host, bots in servers.items()),
+        *(
+            ("SMISMEMBER", keys.server(fleet, host), *(id_.partition("/")[2] for id_ in bots))
+            for host, bots in servers.items()
+        ),
     )
     there = {
         id_: bool(is_there)
@@ -172,7 +175,7 @@ async def _bot(live: Live, fleet: str, bot: str) -> list[Broken]:
     entry, deadline, member, detail = await live.read_at_once(
         ("HGET", keys.roster(fleet), bot),
         ("ZSCORE", keys.due(fleet), bot),
-        ("SISMEMBER", keys.server(fleet, bot.partition("/")[0]), bot),
+        ("SISMEMBER", keys.server(fleet, bot.partition("/")[0]), bot.partition("/")[2]),
         ("HEXISTS", keys.details(fleet), bot),
     )
     if entry is None:
@@ -214,15 +217,15 @@ async def _profile(live: Live, fleet: str, profile: str) -> list[Broken]:
 
 async def _queue(live: Live, fleet: str, profile: str) -> list[Broken]:
     (entry,) = await live.read(("HGET", keys.profiles(fleet), profile))
-    class_ = entry.decode().split(" ", 11)[11] if entry else "-"
+    class_ = parse_profile_entry(profile, entry).class_ if entry else "-"
     entry, waits, held = await live.read_at_once(
         ("HGET", keys.profiles(fleet), profile),
         ("ZSCORE", keys.waiting(fleet, class_), profile),
         ("ZSCORE", keys.held(fleet), profile),
     )
-    if entry is None or entry.decode().split(" ", 11)[11] != class_:
+    view = parse_profile_entry(profile, entry) if entry is not None else None
+    if view is None or view.class_ != class_:
         return []
-    view = parse_profile_entry(profile, entry)
     if (waits is not None) != (view.phase == "waiting") or (held is not None) != (view.phase == "held"):
         return [Broken(profile, f"profile {profile} is {view.phase} and does not stand where such ones do")]
     return []

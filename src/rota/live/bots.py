@@ -171,8 +171,8 @@ async def drained(live: Live, fleet: str) -> set[str]:
 
 async def members(live: Live, fleet: str, hostname: str) -> list[str]:
     """The ids of a server's bots, in no order."""
-    (ids,) = await live.read(("SMEMBERS", keys.server(fleet, hostname)))
-    return [id_.decode() for id_ in ids]
+    (instances,) = await live.read(("SMEMBERS", keys.server(fleet, hostname)))
+    return [f"{hostname}/{instance.decode()}" for instance in instances]
 
 
 async def contested(live: Live, fleet: str, limit: int) -> list[str]:

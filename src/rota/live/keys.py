@@ -22,7 +22,7 @@ def due(fleet: str) -> str:
 
 
 def profiles(fleet: str) -> str:
-    """Hash: profile id → entry: bot, epoch, revision, want, phase, crashes, moments, priority, version, class."""
+    """Hash: profile id → entry: bot, epoch, revision, version, want, phase, since; the rest only where unusual."""
     return f"{{{fleet}}}:profiles"
 
 
@@ -47,7 +47,7 @@ def events(fleet: str) -> str:
 
 
 def pulse(fleet: str) -> str:
-    """Hash: incarnation, built, run, heard, deaf, quiet, lease, kept, offset, steps."""
+    """Hash: incarnation, built, run, heard, deaf, quiet, lease, kept, offset, steps, form."""
     return f"{{{fleet}}}:pulse"
 
 
@@ -67,7 +67,7 @@ def contested(fleet: str) -> str:
 
 
 def server(fleet: str, hostname: str) -> str:
-    """Set: the bot ids of one server."""
+    """Set: the instances of one server's bots."""
     return f"{{{fleet}}}:server:{hostname}"
 
 

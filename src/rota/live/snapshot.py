@@ -89,7 +89,7 @@ async def servers(live: Live, fleet: str) -> dict[str, int]:
 async def bots(live: Live, fleet: str, *, server: str, after: str = "", limit: int = 100, ttl: float) -> list[BotView]:
     """At most `limit` bots of one server in natural order, behind the bot with id `after`."""
     (members,) = await live.read(("SMEMBERS", keys.server(fleet, server)))
-    ids = sorted((member.decode() for member in members), key=natural)
+    ids = sorted((f"{server}/{member.decode()}" for member in members), key=natural)
     if after:
         ids = [id_ for id_ in ids if natural(id_) > natural(after)]
     return await _views(live, fleet, ids[:limit], ttl)

@@ -1,8 +1,8 @@
 """Bots' tokens and leases: made, read and proven here; opaque to everybody else.
 
-A token names its fleet and bot, so that no store is asked whose it is, and holds 192 random bits; rota keeps only its
-SHA-256. It is read with every heartbeat: one match and one digest. A lease is signed, so that it proves a grant even
-when all live state is gone.
+A token names its fleet and bot, so that no store is asked whose it is, and holds 192 random bits; rota keeps only the
+beginning of its SHA-256. It is read with every heartbeat: one match and one digest. A lease is signed, so that it
+proves a grant even when all live state is gone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 from itsdangerous import BadData, URLSafeSerializer
 
 from rota.errors import UnknownBotError
+from rota.live.entries import DIGEST_BYTES
 from rota.protocol import LeasedWorking
 
 _RANDOM_BYTES = 24
@@ -47,7 +48,7 @@ def make_token(fleet: str, bot: str) -> str:
 
 def digest(token: str) -> bytes:
     """What rota keeps of a token."""
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode()).digest()[:DIGEST_BYTES]
 
 
 @lru_cache(maxsize=65_536)

@@ -9,11 +9,11 @@
 -- KEYS[6]  held            zset    profile id -> not before, ms
 -- KEYS[7]  counts          hash    b<phase> and p<phase> -> number
 -- KEYS[8]  events          stream  every move, in order
--- KEYS[9]  pulse           hash    incarnation, run, built, heard, deaf, quiet, lease, kept, offset, steps
+-- KEYS[9]  pulse           hash    incarnation, run, built, heard, deaf, quiet, lease, kept, offset, steps, form
 -- KEYS[10] servers         hash    hostname -> number of bots
 -- KEYS[11] drains          set     hostnames and bot ids that are to finish and take nothing new
 -- KEYS[12] contested       zset    bot id -> until when its slot is contested, ms
--- KEYS[13] server_prefix   prefix  + hostname: set of that server's bot ids
+-- KEYS[13] server_prefix   prefix  + hostname: set of its bots' instances
 -- KEYS[14] waiting_prefix  prefix  + class: zset profile id -> order
 --
 -- Phases, one letter each. Bots: i idle, s starting, w working, x stopping.
@@ -25,7 +25,17 @@ local call, fmt, sub, match = redis.call, string.format, string.sub, string.matc
 
 -- The clock of live state: the store's, and an offset that keeps it even when the store's is set (pulse.lua).
 local clock = call('TIME')
-local known = call('HMGET', pulse, 'incarnation', 'run', 'built', 'heard', 'deaf', 'quiet', 'lease', 'kept', 'offset')
+local known = call('HMGET', pulse, 'incarnation', 'run', 'built', 'heard', 'deaf', 'quiet', 'lease', 'kept', 'offset',
+  'form')
+-- Entries that another version of rota wrote cannot be read: they count as lost, and are rebuilt from the ledger as after
+-- any loss. Raised whenever an entry's form changes. The events' form is another matter: they are still to be recorded.
+local FORM, FORGOTTEN_MOST = '2', 1000000
+if known[1] and known[10] ~= FORM then
+  for _, host in ipairs(call('HRANDFIELD', servers, FORGOTTEN_MOST)) do call('UNLINK', server_prefix .. host) end
+  for _, class in ipairs(call('SRANDMEMBER', classes, FORGOTTEN_MOST)) do call('UNLINK', waiting_prefix .. class) end
+  call('UNLINK', roster, details, due, profiles, classes, held, counts, pulse, servers, drains, contested)
+  known = {}
+end
 local offset = tonumber(known[9] or 0)
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000) + offset
 local now_us = clock[1] * 1000000 + clock[2] + offset * 1000
@@ -34,7 +44,7 @@ local heard, deaf, quiet = tonumber(known[4] or 0), tonumber(known[5] or 0), ton
 -- The longest lease that may be out, in ms.
 local longest = tonumber(known[7] or 0)
 
-local DIGEST = 32
+local DIGEST = 16
 local EVENTS_KEPT = 1000000
 local CLASSES_A_LOOK = 64
 local GAP_LEAST_MS, GAP_MOST_MS = 2000, 5000
@@ -70,7 +80,7 @@ local function event(kind, bot, profile, epoch, reason)
     'epoch', epoch or '', 'reason', reason or '')
 end
 
--- Roster entry: 32 digest bytes, phase, flag (1 accepting, 0 quiet, d draining), profile, epoch, revision, status.
+-- Roster entry: 16 digest bytes, phase, flag (1 accepting, 0 quiet, d draining), profile, epoch, revision, status.
 -- The flags a and q are 1 and 0 of a bot that tells by itself which work it has ended.
 -- The digest is cut off first, because it may hold zero bytes, at which Lua's patterns end.
 local function parse_bot(entry)
@@ -95,11 +105,17 @@ local function make_idle(bot)
   bot.phase, bot.profile, bot.epoch, bot.revision = 'i', '-', '0', '0'
 end
 
+-- Profile entry: bot, epoch, revision, version, want, phase, since; then crashes, after, lease, priority and class,
+-- which are left out together where all are usual.
+local USUAL = ' 0 0 0 0 -'
+
 local function parse_profile(entry)
   if not entry then return nil end
-  local p = {}
-  p.bot, p.epoch, p.revision, p.want, p.phase, p.crashes, p.since, p.after, p.lease, p.priority, p.version, p.class =
-    match(entry, '^(%S+) (%d+) (%d+) (%S) (%S) (%d+) (%d+) (%d+) (%d+) (%-?%d+) (%d+) (.*)$')
+  local p, rest = {}, nil
+  p.bot, p.epoch, p.revision, p.version, p.want, p.phase, p.since, rest =
+    match(entry, '^(%S+) (%d+) (%d+) (%d+) (%S) (%S) (%d+)(.*)$')
+  p.crashes, p.after, p.lease, p.priority, p.class =
+    match(rest == '' and USUAL or rest, '^ (%d+) (%d+) (%d+) (%-?%d+) (.*)$')
   return p
 end
 
@@ -108,9 +124,9 @@ local function get_profile(id)
 end
 
 local function put_profile(id, p)
-  call('HSET', profiles, id, p.bot .. ' ' .. p.epoch .. ' ' .. p.revision .. ' ' .. p.want .. ' ' .. p.phase .. ' '
-    .. p.crashes .. ' ' .. p.since .. ' ' .. p.after .. ' ' .. p.lease .. ' ' .. p.priority .. ' ' .. p.version
-    .. ' ' .. p.class)
+  local rest = ' ' .. p.crashes .. ' ' .. p.after .. ' ' .. p.lease .. ' ' .. p.priority .. ' ' .. p.class
+  call('HSET', profiles, id, p.bot .. ' ' .. p.epoch .. ' ' .. p.revision .. ' ' .. p.version .. ' ' .. p.want .. ' '
+    .. p.phase .. ' ' .. p.since .. (rest == USUAL and '' or rest))
 end
 
 -- Takes the profile out of the set that its phase keeps it in.
@@ -206,11 +222,11 @@ end
 
 -- The bot is gone from every key; what it was bound to must have been dealt with before.
 local function remove_bot(id, bot)
-  local server = match(id, '^([^/]+)/')
+  local server, instance = match(id, '^([^/]+)/(.+)$')
   call('HDEL', roster, id)
   call('HDEL', details, id)
   call('ZREM', due, id)
-  call('SREM', server_prefix .. server, id)
+  call('SREM', server_prefix .. server, instance)
   call('SREM', drains, id)
   call('ZREM', contested, id)
   if call('HINCRBY', servers, server, -1) <= 0 then call('HDEL', servers, server) end

@@ -2,7 +2,7 @@
 -- Purpose: a bot enters the roster; it replaces whoever held its slot, and keeps or gets back what it proves to own.
 -- KEYS: as in _moves.lua
 -- ARGV[1] id         <hostname>/<instance>
--- ARGV[2] digest     SHA-256 of the token, 32 bytes
+-- ARGV[2] digest     SHA-256 of the token, its first 16 bytes
 -- ARGV[3] details    JSON array for people: version, joined, address, labels where there are any
 -- ARGV[4] lease      ms from now to the deadline
 -- ARGV[5] profile    what it still works on, proven by a lease, or empty
@@ -36,7 +36,7 @@ local function contest()
   return {'contested'}
 end
 
-local server = match(id, '^([^/]+)/')
+local server, instance = match(id, '^([^/]+)/(.+)$')
 local drained = call('SISMEMBER', drains, id) == 1 or call('SISMEMBER', drains, server) == 1
 local bot = {digest = digest, flag = drained and 'd' or '1', status = ''}
 make_idle(bot)
@@ -92,7 +92,7 @@ if entry then
     end
   end
 else
-  call('SADD', server_prefix .. server, id)
+  call('SADD', server_prefix .. server, instance)
   call('HINCRBY', servers, server, 1)
 end
 

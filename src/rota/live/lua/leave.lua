@@ -2,7 +2,7 @@
 -- Purpose: a bot says that it has stopped and goes; its profile waits again, or is held back after a crash.
 -- KEYS: as in _moves.lua
 -- ARGV[1] id         bot id
--- ARGV[2] digest     SHA-256 of the token, 32 bytes
+-- ARGV[2] digest     SHA-256 of the token, its first 16 bytes
 -- ARGV[3] reason     shutdown or crash
 -- Replies: 'ok'
 -- Refusals: 'unknown' where the token is not on the roster

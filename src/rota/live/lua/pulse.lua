@@ -50,7 +50,7 @@ elseif who == 'web' then
 elseif who == 'steward' and not incarnation then
   incarnation, built = candidate, false
   quiet = ledgers ~= '' and now + longest or 0
-  call('HSET', pulse, 'incarnation', candidate, 'run', match(call('INFO', 'server'), 'run_id:(%x+)'))
+  call('HSET', pulse, 'incarnation', candidate, 'form', FORM, 'run', match(call('INFO', 'server'), 'run_id:(%x+)'))
   event('incarnation', nil, nil, nil, candidate)
 elseif who == 'built' and incarnation == candidate then
   built = true

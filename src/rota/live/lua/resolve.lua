@@ -1,8 +1,8 @@
 #!lua
 -- Purpose: which assignments the data of many bots belongs to; a sign of life of each besides.
 -- KEYS: as in _moves.lua
--- ARGV[1] claims     msgpack array: bot id, SHA-256 of its token (32 bytes), profile and epoch that it names, or empty
---                    texts for what it is bound to; bot id, …
+-- ARGV[1] claims     msgpack array: bot id, SHA-256 of its token (its first 16 bytes), profile and epoch that it names,
+--                    or empty texts for what it is bound to; bot id, …
 -- ARGV[2] lease      ms from now to the deadlines
 -- Replies: flat array of code, profile, epoch for each claim, in their order; code 'ok'
 -- Refusals: other codes: 'unknown' token not on the roster; 'none' nothing named and nothing bound; 'superseded' the
