@@ -27,8 +27,8 @@ local call, fmt, sub, match = redis.call, string.format, string.sub, string.matc
 local clock = call('TIME')
 local known = call('HMGET', pulse, 'incarnation', 'run', 'built', 'heard', 'deaf', 'quiet', 'lease', 'kept', 'offset',
   'form')
--- Entries that another version of rota wrote cannot be read: they count as lost, and are rebuilt from the ledger as after
--- any loss. Raised whenever an entry's form changes. The events' form is another matter: they are still to be recorded.
+-- Entries that another version of rota wrote cannot be read: they count as lost, and are rebuilt from the ledger as
+-- after any loss. Raised whenever an entry's form changes. Events stay: they are still to be recorded.
 local FORM, FORGOTTEN_MOST = '2', 1000000
 if known[1] and known[10] ~= FORM then
   for _, host in ipairs(call('HRANDFIELD', servers, FORGOTTEN_MOST)) do call('UNLINK', server_prefix .. host) end
@@ -111,7 +111,7 @@ local USUAL = ' 0 0 0 0 -'
 
 local function parse_profile(entry)
   if not entry then return nil end
-  local p, rest = {}, nil
+  local p, rest = {}
   p.bot, p.epoch, p.revision, p.version, p.want, p.phase, p.since, rest =
     match(entry, '^(%S+) (%d+) (%d+) (%d+) (%S) (%S) (%d+)(.*)$')
   p.crashes, p.after, p.lease, p.priority, p.class =
