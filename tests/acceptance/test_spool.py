@@ -1,20 +1,21 @@
-"""A bot with a spool on disk that is killed while all of rota is gone: everything arrives, once and in order."""
+"""A bot with a spool on disk that is killed while rota is out of reach: everything arrives, once and in order."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.conftest import RotaServer
-from tests.unit.sdk_peer import eventually
 
 HOSTNAME = "spool-farm"
 COUNTER = """
@@ -39,10 +40,10 @@ bot.run()
 class Counters:
     """Bot processes that push numbers and say which ones `push` has returned for."""
 
-    def __init__(self, server: RotaServer, spools: Path) -> None:
+    def __init__(self, server: RotaServer, url: str, spools: Path) -> None:
         self._environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "ROTA_URL": server.url,
+            "ROTA_URL": url,
             "ROTA_ENROLMENT_KEY": server.enrolment_key,
             "ROTA_SPOOL": str(spools),
         }
@@ -65,9 +66,58 @@ class Counters:
                 process.kill()
 
 
+class Wire:
+    """The way from the bots to rota, which can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self.cut = False
+        self._port = port
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def serve(self) -> asyncio.Server:
+        return await asyncio.start_server(self._connected, "127.0.0.1", 0)
+
+    def set_cut(self, *, cut: bool) -> None:
+        self.cut = cut
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.cut:
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        ends = {writer, back}
+        self._writers |= ends
+        try:
+            await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        finally:
+            self._writers -= ends
+            for end in ends:
+                end.transport.abort()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
 @pytest.fixture
-def counters(rota_server: RotaServer, tmp_path: Path) -> Iterator[Counters]:
-    made = Counters(rota_server, tmp_path / "spools")
+async def wire(rota_server: RotaServer) -> AsyncIterator[tuple[Wire, str]]:
+    """It, and its address."""
+    made = Wire(rota_server.port)
+    server = await made.serve()
+    yield made, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    made.set_cut(cut=True)
+    server.close()
+
+
+@pytest.fixture
+def counters(rota_server: RotaServer, wire: tuple[Wire, str], tmp_path: Path) -> Iterator[Counters]:
+    made = Counters(rota_server, wire[1], tmp_path / "spools")
     yield made
     made.end()
 
@@ -104,7 +154,7 @@ def records(server: RotaServer, profile: str) -> list[dict[str, Any]]:
     with server.api as api:
         after: str | None = ""
         while after is not None:
-            params = {"limit": "1000"} | ({"after": after} if after else {})
+            params = {"limit": "500"} | ({"after": after} if after else {})
             page = api.get(f"/profiles/{profile}/records", params=params).raise_for_status().json()
             found += page["items"]
             after = page["next"]
@@ -116,32 +166,29 @@ def seen(server: RotaServer, path: str) -> Any:
         return api.get(path).raise_for_status().json()
 
 
+async def until(reached: Callable[[], object], seconds: float = 100) -> None:
+    """Asks now and then, in a thread, until it is so; fails after the seconds."""
+    deadline = time.monotonic() + seconds
+    while not await asyncio.to_thread(reached):
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.2)
+
+
 def numbers(server: RotaServer, profile: str) -> list[int]:
     return [record["data"]["n"] for record in records(server, profile)]
 
 
-@pytest.mark.parametrize("ttl", [60, 6], ids=["within its lease", "after its death"])
-async def test_a_killed_bots_records_arrive_once_in_order_under_their_epoch(
-    rota_server: RotaServer, counters: Counters, ttl: float
-) -> None:
-    profile = a_profile(rota_server, ttl)
-    first = counters.start(0)
-    await eventually(lambda: len(numbers(rota_server, profile)) >= 20, seconds=60)
-    port = rota_server.port
-    rota_server.kill()
-    said = await asyncio.to_thread(told, first, lambda number: number >= 200)
-    said = await asyncio.to_thread(told, first, lambda number: number >= said[-1] + 200)
-    last = [said[-1], *killed(first)][-1]
-    if ttl > 10:
-        second = counters.start(1_000_000)
-        rota_server.start(port)
-    else:
-        rota_server.start(port)
-        await eventually(lambda: seen(rota_server, f"/profiles/{profile}")["bot"] is None, seconds=90)
-        second = counters.start(1_000_000)
-    await asyncio.to_thread(told, second, lambda number: number >= 1_000_050)
-    await eventually(lambda: 1_000_050 in numbers(rota_server, profile), seconds=60)
-    arrived = records(rota_server, profile)
+async def killed_while_cut_off(counter: subprocess.Popen[str]) -> int:
+    """The last number that `push` has returned for."""
+    said = await asyncio.to_thread(told, counter, lambda number: number >= 200)
+    said = await asyncio.to_thread(told, counter, lambda number: number >= said[-1] + 200)
+    return [said[-1], *await asyncio.to_thread(killed, counter)][-1]
+
+
+async def judge(server: RotaServer, profile: str, counters: Counters, last: int) -> None:
+    """What the next process of the slot brings, and the first one has left, is there once, in order, in one epoch."""
+    await until(lambda: 1_000_050 in numbers(server, profile))
+    arrived = await asyncio.to_thread(records, server, profile)
     counted = [record["data"]["n"] for record in arrived]
     of_the_first = [number for number in counted if number < 1_000_000]
     assert of_the_first in (list(range(last + 1)), list(range(last + 2))), "killed before it could say so"
@@ -149,33 +196,60 @@ async def test_a_killed_bots_records_arrive_once_in_order_under_their_epoch(
     assert len({record["epoch"] for record in arrived}) == 1
 
 
-async def test_records_of_a_profile_that_has_moved_on_are_set_aside(
-    rota_server: RotaServer, counters: Counters, tmp_path: Path
+async def test_a_killed_bots_records_arrive_although_all_of_rota_was_killed_too(
+    rota_server: RotaServer, counters: Counters
 ) -> None:
-    profile = a_profile(rota_server, ttl=4)
+    profile = a_profile(rota_server, ttl=60)
     first = counters.start(0)
-    await eventually(lambda: len(numbers(rota_server, profile)) >= 20, seconds=60)
+    await until(lambda: len(numbers(rota_server, profile)) >= 20)
     port = rota_server.port
     rota_server.kill()
-    said = await asyncio.to_thread(told, first, lambda number: number >= 100)
-    last = [said[-1], *killed(first)][-1]
-    rota_server.start(port)
+    last = await killed_while_cut_off(first)
+    counters.start(1_000_000)
+    await asyncio.to_thread(rota_server.start, port)
+    await judge(rota_server, profile, counters, last)
+
+
+async def test_a_killed_bots_records_arrive_although_rota_has_found_it_dead(
+    rota_server: RotaServer, counters: Counters, wire: tuple[Wire, str]
+) -> None:
+    profile = a_profile(rota_server, ttl=10)
+    first = counters.start(0)
+    await until(lambda: len(numbers(rota_server, profile)) >= 20)
+    wire[0].set_cut(cut=True)
+    last = await killed_while_cut_off(first)
+    await until(lambda: seen(rota_server, f"/profiles/{profile}")["bot"] is None)
+    wire[0].set_cut(cut=False)
+    counters.start(1_000_000)
+    await judge(rota_server, profile, counters, last)
+
+
+async def test_records_of_a_profile_that_has_moved_on_are_set_aside(
+    rota_server: RotaServer, counters: Counters, wire: tuple[Wire, str], tmp_path: Path
+) -> None:
+    profile = a_profile(rota_server, ttl=10)
+    first = counters.start(0)
+    await until(lambda: len(numbers(rota_server, profile)) >= 20)
+    wire[0].set_cut(cut=True)
+    last = await killed_while_cut_off(first)
+    wire[0].set_cut(cut=False)
     counters.start(1_000_000, instance="2")
-    await eventually(lambda: 1_000_000 in numbers(rota_server, profile), seconds=90)
+    await until(lambda: 1_000_000 in numbers(rota_server, profile))
     counters.start(2_000_000)
 
     def apart() -> list[dict[str, Any]]:
         files = sorted((tmp_path / "spools").glob(f"{HOSTNAME}~1~{profile}~*.ndjson"))
         return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
-    await eventually(apart, seconds=60)
-    arrived = [number for number in numbers(rota_server, profile) if number < 1_000_000]
-    aside = [record["data"]["n"] for piece in apart() for record in piece["records"]]
+    await until(apart)
+    arrived = [number for number in await asyncio.to_thread(numbers, rota_server, profile) if number < 1_000_000]
+    pieces = await asyncio.to_thread(apart)
+    aside = [record["data"]["n"] for piece in pieces for record in piece["records"]]
     assert arrived == list(range(len(arrived)))
     assert aside == list(range(aside[0], aside[0] + len(aside)))
     assert aside[0] <= len(arrived), "nothing between them is missing"
     assert aside[-1] in (last, last + 1)
-    doubled = [record["data"]["n"] for piece in apart() if piece["batch"] is not None for record in piece["records"]]
-    assert {number for number in aside if number in arrived} <= set(doubled), (
-        "those say themselves that rota may have them"
-    )
+    on_their_way = {
+        record["data"]["n"] for piece in pieces if piece["batch"] is not None for record in piece["records"]
+    }
+    assert set(aside) & set(arrived) <= on_their_way, "those say themselves that rota may have them"

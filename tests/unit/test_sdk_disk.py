@@ -212,7 +212,7 @@ async def test_a_full_disk_is_an_error_of_push_and_what_was_taken_is_not_lost(
 
     async def limit(pages: str) -> None:
         assert bot._duty
-        place = bot._duty.outboxes._place
+        place = bot._duty._outboxes._place
         assert isinstance(place, disk.Disk)
         await place.ask(lambda spool: spool._db.execute(f"PRAGMA max_page_count = {pages}").fetchone())
 

@@ -23,7 +23,7 @@ from rota.protocol import MAX_BODY_BYTES, AuthRequest
 from rota.sdk.disk import SpoolAt
 from rota.sdk.duty import Duty
 from rota.sdk.job import Job
-from rota.sdk.push import Superseded
+from rota.sdk.push import Pushing, Superseded
 from rota.sdk.session import Session
 
 F = TypeVar("F", bound=Callable[[Job], Any])
@@ -125,8 +125,8 @@ class Bot:
         if self._duty is not None:
             raise RuntimeError(f"{self!r} is running already")
         session = Session(self._url, self._key, self._hello)
-        self._duty = Duty(session, self._work, grace=self._grace, last_resort=self._last_resort, spool=self._spool)
-        self._duty.outboxes.on_superseded = self._superseded
+        push = Pushing(self._spool, self._superseded)
+        self._duty = Duty(session, self._work, grace=self._grace, last_resort=self._last_resort, push=push)
         try:
             await self._duty.serve()
         finally:

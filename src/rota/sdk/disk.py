@@ -46,10 +46,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SpoolAt:
-    """A spool's file, and how many bytes of records may wait in it."""
+    """A spool's file."""
 
     path: Path
     most: int
+    """So many bytes of records may wait in it before `await job.push(…)` waits, too."""
 
 
 class DiskOutbox(Outbox):
@@ -145,15 +146,14 @@ class DiskOutbox(Outbox):
 class Disk:
     """The thread that has the spool's file, from `begin` to `close`."""
 
-    def __init__(self, path: Path, bell: Bell, *, most: int) -> None:
-        """`most`: so many bytes of records may wait in it before `await job.push(…)` waits, too."""
-        self.path = path
+    def __init__(self, spool: SpoolAt, bell: Bell) -> None:
+        self.path = spool.path
         self.claim: Claim | None = None
         self.next_seq = 0
         self.lock = threading.RLock()
-        self.room = Room(MOST_RECORDS, most)
+        self.room = Room(MOST_RECORDS, spool.most)
         self.arriving = Room(limits.MAX_WAITING_RECORDS, limits.MAX_WAITING_BYTES)
-        self._most = most
+        self._most = spool.most
         self._bell = bell
         self._changed = threading.Condition(self.lock)
         self._outboxes: dict[tuple[str, int], DiskOutbox] = {}

@@ -23,10 +23,9 @@ from rota.errors import (
 )
 from rota.protocol import Assignment, Ended, HeartbeatReply, HeartbeatRequest, Instruction, LeaveRequest
 from rota.sdk.claim import Claim
-from rota.sdk.disk import Disk, SpoolAt
 from rota.sdk.job import Desk
 from rota.sdk.lease import Lease, end_process, now
-from rota.sdk.outbox import Memory, Outbox
+from rota.sdk.outbox import Outbox
 from rota.sdk.pace import (
     HELD_SHARE,
     LONGEST_RESTART,
@@ -38,7 +37,7 @@ from rota.sdk.pace import (
     retry_delay,
     spread,
 )
-from rota.sdk.push import Outboxes
+from rota.sdk.push import Outboxes, Pushing
 from rota.sdk.session import Session
 from rota.sdk.shift import FLUSH_SECONDS, Shift, Work
 from rota.sdk.waiting import Bell
@@ -54,16 +53,13 @@ CANCEL_SECONDS = 5.0
 class Duty:
     """One bot on duty; made on the loop that `serve` runs on."""
 
-    def __init__(
-        self, session: Session, work: Work, *, grace: float, last_resort: bool, spool: SpoolAt | None = None
-    ) -> None:
+    def __init__(self, session: Session, work: Work, *, grace: float, last_resort: bool, push: Pushing) -> None:
         self._session = session
         self._work = work
         self._grace = grace
         self._last_resort = last_resort
         self._bell = Bell()
-        place = Disk(spool.path, self._bell, most=spool.most) if spool else Memory()
-        self.outboxes = Outboxes(session, self._bell, place, superseded=self._on_superseded)
+        self._outboxes = Outboxes(session, self._bell, push, superseded=self._on_superseded)
         self._shift: Shift | None = None
         self._ended: Ended | None = None
         """What idle beats name until rota has heard it."""
@@ -92,7 +88,7 @@ class Duty:
         """
         grace = 0.0
         try:
-            await self.outboxes.begin(lambda: self._leaving)
+            await self._outboxes.begin(lambda: self._leaving)
             while not self._is_done():
                 await self._pause(await self._exchange())
                 await self._see_to_shift()
@@ -139,7 +135,7 @@ class Duty:
         return delay
 
     async def _auth(self) -> None:
-        shift, claim = self._shift_at_work(), self.outboxes.claim
+        shift, claim = self._shift_at_work(), self._outboxes.claim
         working = shift.leased_working if shift else claim.as_working if claim else None
         try:
             reply, sent_at = await self._session.auth(working)
@@ -157,7 +153,7 @@ class Duty:
         elif reply.assignment is not None and shift.is_for(reply.assignment):
             shift.renew(Lease(sent_at, reply.ttl))
             shift.keep_lease(reply.assignment)
-            self.outboxes.renew(shift.leased_working)
+            self._outboxes.renew(shift.leased_working)
         else:
             shift.revoke("rota has not given its assignment back")
 
@@ -171,13 +167,13 @@ class Duty:
             return  # the next heartbeat says that nobody works on it, and is told to start it
         # Before somebody else gets it, and the last records come too late. A push, too, is a sign of life.
         patience = min(FLUSH_SECONDS, (self._session.ttl or FLUSH_SECONDS) / 3)
-        await self._bell.until(lambda: self._leaving or self.outboxes.claim_is_settled(), patience)
+        await self._bell.until(lambda: self._leaving or self._outboxes.claim_is_settled(), patience)
         if restored:
             log.error("profile %s: %s", claim.profile, claim.crash)
             await self._leave("crash", claim.crash)
             await self._bell.until(lambda: self._leaving, self._restarts.crashed(0))
         else:
-            self.outboxes.let_go()
+            self._outboxes.let_go()
 
     async def _beat(self) -> float:
         in_a_hurry, self._news = self._news or self._leaving or self._failures > 0, False
@@ -221,7 +217,7 @@ class Duty:
         if shift is None:
             self._ended = None
             if reply.assignment is None:
-                self.outboxes.let_go()
+                self._outboxes.let_go()
             if reply.instruction is Instruction.START:
                 self._start(reply.assignment, lease)
             elif reply.instruction is Instruction.STOP and reply.assignment is not None:
@@ -249,7 +245,7 @@ class Duty:
         if now() >= lease.stop_at:
             self._news = True  # this process was held up for so long that the answer is stale: ask again
             return
-        outbox = self.outboxes.open(assignment)
+        outbox = self._outboxes.open(assignment)
         desk = Desk(assignment, outbox, self._bell)
         self._shift = Shift(self._work, desk, lease, grace=self._grace, last_resort=self._last_resort)
         log.info("profile %s: start, epoch %d", assignment.profile, assignment.epoch)
@@ -260,7 +256,7 @@ class Duty:
         if assignment is not None and assignment.config is not None and shift.is_for(assignment):
             log.info("profile %s: revision %d", assignment.profile, assignment.revision)
             shift.reconfigure(assignment)
-            self.outboxes.renew(shift.leased_working)
+            self._outboxes.renew(shift.leased_working)
             self._news = True
 
     # ---- what goes wrong
@@ -318,7 +314,7 @@ class Duty:
             return
         self._shift = None
         self._ended = Ended(profile=shift.job.profile, epoch=shift.job.epoch)
-        self.outboxes.note_end(_told(shift.error) if shift.crashed else "")
+        self._outboxes.note_end(_told(shift.error) if shift.crashed else "")
         if shift.crashed:
             await self._report_crash(shift)
         elif shift.asked:
@@ -351,13 +347,13 @@ class Duty:
     async def _end(self, grace: float) -> None:
         stopped = await self._end_shift(grace)
         if stopped and self._shift is not None:
-            self.outboxes.note_end()
-        kept = await self.outboxes.end(FLUSH_SECONDS if stopped else 0, stopped=stopped)
+            self._outboxes.note_end()
+        kept = await self._outboxes.end(FLUSH_SECONDS if stopped else 0, stopped=stopped)
         if stopped:
             # Where the next process has records to send, the assignment is kept for it, until rota finds it silent.
             if not kept:
                 await self._leave("shutdown")
-            await self.outboxes.close()
+            await self._outboxes.close()
         await self._session.close()
 
     async def _end_shift(self, grace: float) -> bool:
@@ -384,7 +380,7 @@ class Duty:
                 while self._session.token is not None:
                     try:
                         await self._session.leave(LeaveRequest(reason=reason, detail=detail))
-                        self.outboxes.let_go()
+                        self._outboxes.let_go()
                     except (UnknownBotError, InvalidRequestError):
                         break
                     except ProblemError as error:

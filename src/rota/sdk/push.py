@@ -23,7 +23,7 @@ from rota.errors import (
 )
 from rota.protocol import Assignment, LeasedWorking
 from rota.sdk.claim import Claim, first_claim
-from rota.sdk.disk import Disk
+from rota.sdk.disk import Disk, SpoolAt
 from rota.sdk.outbox import Batch, Memory, Outbox, SetAside
 from rota.sdk.pace import retry_delay
 from rota.sdk.session import Session
@@ -45,18 +45,24 @@ class Superseded:
     """The file that they lie in now; None: they are lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pushing:
+    """How a bot wants its records to be kept."""
+
+    spool: SpoolAt | None = None
+    """On disk; None: in memory."""
+    on_superseded: Callable[[Superseded], object] | None = None
+
+
 class Outboxes:
     """Sends what is put in: the outbox of the current assignment, and what is left of earlier ones."""
 
-    def __init__(
-        self, session: Session, bell: Bell, place: Memory | Disk, *, superseded: Callable[[Outbox], None]
-    ) -> None:
+    def __init__(self, session: Session, bell: Bell, push: Pushing, *, superseded: Callable[[Outbox], None]) -> None:
         """`superseded` is told when rota says that the profile of an outbox has a newer owner."""
-        self.on_superseded: Callable[[Superseded], object] | None = None
-        """Told of records that came too late."""
         self._session = session
         self._bell = bell
-        self._place = place
+        self._on_superseded = push.on_superseded
+        self._place = Disk(push.spool, bell) if push.spool else Memory()
         self._superseded = superseded
         self._senders: dict[Outbox, asyncio.Task[None]] = {}
 
@@ -218,9 +224,9 @@ class Outboxes:
         if not gone.count:
             return
         log.error("profile %s has a newer owner: %d record(s) %s", outbox.profile, gone.count, _whereto(gone))
-        if self.on_superseded is not None:
+        if self._on_superseded is not None:
             try:
-                self.on_superseded(Superseded(outbox.profile, outbox.epoch, gone.count, gone.path))
+                self._on_superseded(Superseded(outbox.profile, outbox.epoch, gone.count, gone.path))
             except Exception:
                 log.exception("the function that is told of superseded records failed")
 
