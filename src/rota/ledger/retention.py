@@ -7,12 +7,14 @@ some thousand rows at most.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from rota.ledger import checks, fences, partitions
+from rota.ledger import checks, fences, partitions, webhook_positions
 from rota.ledger.connection import Transaction
 from rota.ledger.partitions import Partition
 
@@ -59,6 +61,7 @@ _DELETE_DAYS = """
         ) o WHERE o.received_at < e.cutoff LIMIT :step
     )
     DELETE FROM {part} r USING over WHERE r.received_at = over.received_at AND r.id = over.id
+    RETURNING r.profile_id, r.id, r.kind
 """
 _LEAST = text("SELECT min(days), count(number), now() FROM (:limits) AS l".replace(":limits", _LIMITS))
 _COUNTED = text(
@@ -80,6 +83,7 @@ _DELETE_NUMBER = text("""
         ) o LIMIT :step
     )
     DELETE FROM records r USING over WHERE r.received_at = over.received_at AND r.id = over.id
+    RETURNING r.profile_id, r.id, r.kind
 """)
 _FENCED = text("SELECT profile_id FROM fences WHERE profile_id > :after ORDER BY profile_id LIMIT :limit")
 _FORGET_OLD = text("""
@@ -173,13 +177,14 @@ async def drop_if_over(tx: Transaction, partition: Partition) -> bool:
         return False
     if (await tx.execute(_on(partition, _SOMEBODYS), {"end": partition.end})).scalar_one():
         return False
+    await webhook_positions.lose_before(tx, partition.end)
     await partitions.drop(tx, partition.name)
     return True
 
 
 async def delete_by_days(tx: Transaction, partition: Partition) -> int:
     """Deletes records of a partition that are over by their days; fewer than `STEP` when that were all."""
-    return (await tx.execute(_on(partition, _DELETE_DAYS), {"step": STEP})).rowcount
+    return await _delete(tx, _on(partition, _DELETE_DAYS), {"step": STEP})
 
 
 async def delete_by_number(tx: Transaction, after: str) -> Step:
@@ -188,7 +193,7 @@ async def delete_by_number(tx: Transaction, after: str) -> Step:
     if not rows:
         return Step(0, None)
     values = {"profiles": [row[0] for row in rows], "numbers": [row[1] for row in rows], "step": STEP}
-    gone = (await tx.execute(_DELETE_NUMBER, values)).rowcount
+    gone = await _delete(tx, _DELETE_NUMBER, values)
     return Step(gone, after if gone >= STEP else rows[-1][0])
 
 
@@ -206,6 +211,13 @@ async def forget_batches(tx: Transaction, after: str) -> Step:
     values = {"profiles": rows, "step": STEP, "kept": BATCHES_KEPT}
     run = int((await tx.execute(_FORGET_RUN, values)).scalar_one())
     return Step(old + run, after if max(old, run) >= STEP else rows[-1])
+
+
+async def _delete(tx: Transaction, statement: TextClause, values: Mapping[str, Any]) -> int:
+    """Deletes records, and counts what webhooks will never get of them; how many are gone."""
+    gone = [(row[0], row[1], row[2]) for row in await tx.execute(statement, values)]
+    await webhook_positions.lose_rows(tx, gone)
+    return len(gone)
 
 
 def _on(partition: Partition, query: str) -> TextClause:

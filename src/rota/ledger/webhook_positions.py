@@ -51,10 +51,12 @@ _SWEEP_PROFILES = text(
     "SELECT id FROM profiles WHERE (account_id = :account OR fleet = :fleet) AND id > :after ORDER BY id LIMIT :step"
 )
 _SWEEP = text(
+    # One look into the index for each profile, whatever the planner believes of the table.
     "INSERT INTO webhook_positions (webhook_id, profile_id, last_id, last_at, due_at) "
-    "SELECT w.id, p, w.from_id, w.from_at, now() FROM webhooks w, unnest(CAST(:profiles AS text[])) AS p "
-    "WHERE w.id = :webhook AND EXISTS (SELECT FROM records r WHERE r.profile_id = p AND r.id > w.from_id "
-    "AND r.received_at >= coalesce(w.from_at - CAST(:margin AS interval), '-infinity')) ORDER BY p "
+    "SELECT w.id, p, w.from_id, w.from_at, now() FROM webhooks w CROSS JOIN unnest(CAST(:profiles AS text[])) AS p "
+    "CROSS JOIN LATERAL (SELECT r.id FROM records r WHERE r.profile_id = p AND r.id > w.from_id "
+    "AND r.received_at >= coalesce(w.from_at - CAST(:margin AS interval), '-infinity') ORDER BY r.id LIMIT 1) AS first "
+    "WHERE w.id = :webhook ORDER BY p "
     "ON CONFLICT (webhook_id, profile_id) DO UPDATE SET due_at = now() WHERE webhook_positions.due_at IS NULL"
 )
 # `r` are the records that go; who has a position without `due_at` has sent all that there is.
