@@ -30,7 +30,7 @@ FROM generate_series(1, :number) AS n
 
 
 def measure(run: Run) -> Iterator[Row]:
-    """Each format, as many times as rounds; the first time, a worker also loads what it needs for it."""
+    """Each format, as many times as rounds; the first file of Parquet includes loading pyarrow, some 45 MB for good."""
     with stores() as both:
         run.report(f"{RECORDS:,} records")
         profile, key = asyncio.run(_filled(both))

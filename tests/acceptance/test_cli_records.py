@@ -125,9 +125,9 @@ def test_records_are_listed_counted_and_their_rate_told(records: Records) -> Non
     found = json.loads(records.run("list", "acme", "--where", "$.n > 3", "--from", "2026-01-01", "--json").stdout)
     assert [item["data"]["n"] for item in found["items"]] == [4, 5]
     assert records.run("count", "acme", "--kind", "k0").stdout == "3\n"
-    assert json.loads(records.run("count", "--account", "default", "--json").stdout) == {"count": 6}
+    assert json.loads(records.run("count", "--account", "operator", "--json").stdout) == {"count": 6}
     assert json.loads(records.run("rate", "acme", "--minutes", "1440", "--json").stdout)["count"] == 6
-    assert "character 5" in records.run("list", "acme", "--where", "$.n >> 3", code=2).stderr
+    assert "character 6" in records.run("list", "acme", "--where", "$.n >> 3", code=2).stderr
     assert "give a profile, or --account" in records.run("count", code=2).stderr
 
 
@@ -148,7 +148,7 @@ def test_an_export_is_a_whole_file_in_each_format(records: Records, tmp_path: Pa
         "bytes": (tmp_path / "a.csv").stat().st_size,
     }
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 4
-    assert numbers(records.run("export", "--account", "default").stdout.splitlines()) == list(range(6))
+    assert numbers(records.run("export", "--account", "operator").stdout.splitlines()) == list(range(6))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.ndjson", "a.parquet"]
 
 

@@ -33,7 +33,7 @@ of_profiles = APIRouter(prefix="/profiles/{profile_id}/records")
 of_accounts = APIRouter(prefix="/accounts/{account_id}/records")
 
 After = Annotated[
-    str | None, Query(max_length=60, pattern=r"^[0-9-]*$", description="`next` of the page before, as it stands")
+    str | None, Query(pattern=r"^[0-9]{1,18}-[0-9]{1,14}(-[0-9]{1,18})?$", description="`next` of the page before")
 ]
 
 
