@@ -261,15 +261,19 @@ async def test_two_bots_cannot_have_one_spool(
     assert "waiting for it" in caplog.text
 
 
-async def test_a_process_waits_for_its_predecessor_to_let_the_spool_go(peer: Peer, folder: Path) -> None:
+async def test_a_process_waits_for_its_predecessor_to_let_the_spool_go(
+    peer: Peer, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     bot, following = bot_at(peer, spool=folder), bot_at(peer, spool=folder)
     for each in (bot, following):
         each.work(print)
-    async with serving(bot) as first, serving(following):
+    async with serving(bot) as first:
         await eventually(lambda: peer.said("heartbeat"))
-        bot.stop()
-        await asyncio.wait_for(first, 10)
-        await eventually(lambda: len(peer.said("auth")) == 2)
+        async with serving(following):
+            await eventually(lambda: "waiting for it" in caplog.text)
+            bot.stop()
+            await asyncio.wait_for(first, 10)
+            await eventually(lambda: len(peer.said("auth")) == 2)
 
 
 async def test_a_broken_spool_ends_the_bot_with_a_message(peer: Peer, tmp_path: Path) -> None:

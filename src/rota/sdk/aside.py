@@ -30,6 +30,12 @@ def path_beside(spool: Path, note: Note, first: int) -> Path:
     return spool.with_name(f"{spool.stem}~{note.profile}~{note.epoch}~{first}{_SUFFIX}")
 
 
+def firsts_beside(spool: Path, note: Note) -> dict[int, Path]:
+    """All such files of this assignment, by the numbers of their first records."""
+    found = spool.parent.glob(f"{spool.stem}~{note.profile}~{note.epoch}~*{_SUFFIX}")
+    return {int(path.stem.rpartition("~")[2]): path for path in found}
+
+
 def size_beside(spool: Path) -> int:
     """The bytes of all such files beside a spool."""
     return sum(path.stat().st_size for path in spool.parent.glob(f"{spool.stem}~*{_SUFFIX}"))

@@ -243,9 +243,17 @@ class Spool:
                 return None
             try:
                 # Named by its first record: after a kill before these are deleted, it is written again, not doubled.
-                return aside.write(aside.path_beside(self.path, note, first), pieces)
+                path = aside.write(aside.path_beside(self.path, note, first), pieces)
+                self._remove_unfinished(note, path)
             except OSError as error:
                 raise SpoolError(f"records cannot be set aside beside the spool {self.path}: {error}") from None
+        return path
+
+    def _remove_unfinished(self, note: aside.Note, but: Path) -> None:
+        """Removes files that were written just before a kill: their records are still here, and get into others."""
+        for first, path in aside.firsts_beside(self.path, note).items():
+            if path != but and self._db.execute("SELECT 1 FROM record WHERE seq = ?", (first,)).fetchone():
+                path.unlink()
 
     # ---- the claim
 
