@@ -180,6 +180,39 @@ def test_a_process_that_dies_while_it_sets_aside_leaves_it_to_the_next_one(
     following.close()
 
 
+def test_what_was_about_to_be_refused_when_its_process_died_is_not_set_aside_twice(
+    path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(spool, "a", "b")
+    spool.batch(PROFILE, 7)
+
+    def die(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "_remove_unfinished", die)
+        with pytest.raises(KilledError):
+            spool.refuse(PROFILE, 7, {1}, "no")
+    spool.close()
+    following = Spool(path, most_aside=MOST_ASIDE)
+    following.supersede(PROFILE, 7)
+    following.close()
+    (file,) = path.parent.glob("*.ndjson")
+    assert json.loads(file.read_text())["records"] == [{"data": "a"}, {"data": "b"}]
+
+
+def test_no_number_of_a_record_comes_twice_and_so_no_file_is_written_over(path: Path, spool: Spool) -> None:
+    put(spool, "a")
+    first, _ = spool.supersede(PROFILE, 7)
+    spool.close()
+    following = Spool(path, most_aside=MOST_ASIDE)
+    put(following, "b")
+    second, _ = following.supersede(PROFILE, 7)
+    following.close()
+    assert None not in {first.path, second.path}
+    assert first.path != second.path
+
+
 def test_what_is_set_aside_does_not_fill_the_disk(path: Path) -> None:
     spool = Spool(path, most_aside=10)
     put(spool, "a")
