@@ -305,10 +305,16 @@ def test_without_an_address_the_command_says_how_to_give_one(rota: Run, tmp_path
 
 
 def commands() -> Iterator[tuple[str, ...]]:
-    group: Any = get_command(app)
-    for word, command in group.commands.items():
-        below = getattr(command, "commands", None)
-        yield from ((word, verb) for verb in below) if below else [(word,)]
+    """The words of every command, those of groups within groups too."""
+
+    def below(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        verbs = getattr(command, "commands", None)
+        if verbs is None:
+            yield words
+        for verb, deeper in (verbs or {}).items():
+            yield from below(deeper, (*words, verb))
+
+    yield from below(get_command(app), ())
 
 
 WRITES_NOTHING_TO_READ = {("serve",)}

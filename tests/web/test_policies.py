@@ -8,7 +8,7 @@ import pytest
 
 from rota.errors import UnavailableError
 from rota.live.beats import Answer, Beats
-from rota.live.entries import idle_entry, working_entry
+from rota.live.entries import DIGEST_BYTES, idle_entry, working_entry
 from rota.protocol import deadline_after_ms
 from rota.web import load as load_module
 from rota.web.load import Load
@@ -101,7 +101,7 @@ async def test_with_too_many_beats_at_once_idle_bots_are_refused_first_and_answe
     beats, heard = Beats(site.state.live), []
 
     def add(number: int, *, idle: bool) -> None:
-        digest = bytes(32)
+        digest = bytes(DIGEST_BYTES)
         working = working_entry(digest, "prf_1", 1, 1, accepting=True, status="")
         entry = idle_entry(digest, accepting=True, status="") if idle else working
         beats.add("default", f"s/{number}", entry, 1000, lambda _: heard.append(idle))
@@ -125,7 +125,7 @@ async def test_a_beat_that_nobody_can_be_told_of_keeps_no_other_from_its_answer(
     def broken(_: object) -> None:
         raise RuntimeError("made up")
 
-    entry = idle_entry(bytes(32), accepting=True, status="")
+    entry = idle_entry(bytes(DIGEST_BYTES), accepting=True, status="")
     for number, tell in enumerate((broken, heard.append, broken, heard.append)):
         beats.add("default", f"s/{number}", entry, 1000, tell)
     await beats.aclose()
