@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rota.ledger import history
+from rota.ledger import history, incidents
 from rota.ledger.connection import Ledger
+from rota.ledger.incidents import Incident
 from rota.live import keys
 from rota.live.scripts import Live
 from rota.steward import record as record_module
@@ -78,3 +79,27 @@ async def test_the_stream_is_trimmed_only_after_it_was_recorded(
     async with ledger.begin() as tx:
         recorded = (await history.events_page(tx, driver.fleet, limit=500)).items
     assert sorted(event.bot for event in recorded if event.bot) == sorted(f"s1/{number}" for number in range(250))
+
+
+async def test_moves_that_were_dropped_unrecorded_are_told_of_once_and_the_rest_is_recorded(
+    ledger: Ledger, live: Live, driver: Driver
+) -> None:
+    for number in range(4):
+        await driver.auth(f"s1/{number}")
+        if number < 2:
+            await record(ledger, live, driver.fleet)
+    (entries,) = await live.read(("XRANGE", keys.events(driver.fleet), "-", "+"))
+    await live.read(("XTRIM", keys.events(driver.fleet), "MINID", entries[-3][0]))
+    assert await gaps(ledger, driver.fleet) == []  # what was dropped had been recorded
+    await live.read(("XTRIM", keys.events(driver.fleet), "MINID", entries[-1][0]))
+    assert await record(ledger, live, driver.fleet) == 1
+    (told,) = await gaps(ledger, driver.fleet)
+    await driver.auth("s1/4")
+    await record(ledger, live, driver.fleet)
+    assert await gaps(ledger, driver.fleet) == [told]
+    assert (await kinds(ledger, driver.fleet)).count("auth") == 4
+
+
+async def gaps(ledger: Ledger, fleet: str) -> list[Incident]:
+    async with ledger.begin() as tx:
+        return await incidents.open_of(tx, fleet, "history_gap")

@@ -33,6 +33,12 @@ async def after(live: Live, fleet: str, last: str, limit: int) -> list[Event]:
     return [_event(entry) for entry in entries]
 
 
+async def oldest(live: Live, fleet: str) -> str:
+    """Id of the oldest event that is kept, `0` where there is none."""
+    (entries,) = await live.read(("XRANGE", keys.events(fleet), "-", "+", "COUNT", 1))
+    return entries[0][0].decode() if entries else "0"
+
+
 async def newest(live: Live, fleet: str) -> str:
     """Id of the newest event, `0` where there is none; pages look at it to see whether anything moved."""
     (entries,) = await live.read(("XREVRANGE", keys.events(fleet), "+", "-", "COUNT", 1))

@@ -14,6 +14,7 @@ from rota.ledger.incidents import Changed, Incident, Sighting
 from rota.live import bots, clock, snapshot
 from rota.live.scripts import Live
 from rota.protocol import deadline_after_ms
+from rota.steward.record import HISTORY_GAP
 from rota.steward.webhook_troubles import webhook_troubles
 
 MASS_SHARE, MASS_LEAST = 0.2, 10
@@ -22,10 +23,8 @@ SERVERS_NAMED = 50
 SERVERS_TOLD = 5
 """How many servers stand in an incident's figures, and in its sentence."""
 CONTESTED_NAMED = 200
-TOLD_BY_WORKERS = ("disk_full", "missing_partition")
-"""Kinds that web workers raise, again and again while they last."""
-TOLD_WITHIN = 30.0
-"""Seconds without a word after which one of those is over."""
+TOLD_WITHIN = {"disk_full": 30.0, "missing_partition": 30.0, HISTORY_GAP: 86_400.0}
+"""Kinds that others raise when they meet them, and seconds without a word after which each is over."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,10 +48,10 @@ async def observe(ledger: Ledger, live: Live, fleet: Fleet) -> None:
         ]
         troubles = await webhook_troubles(tx, fleet.name)
         changes += [await incidents.observe(tx, fleet.name, kind, seen) for kind, seen in troubles.items()]
-        over = [await incidents.close_unseen(tx, fleet.name, kind, TOLD_WITHIN) for kind in TOLD_BY_WORKERS]
+        over = [await incidents.close_unseen(tx, fleet.name, *told) for told in TOLD_WITHIN.items()]
     for kind, changed in zip(("mass_silence", "contested_slot", *troubles), changes, strict=True):
         tell(kind, fleet.name, changed)
-    for kind, subjects in zip(TOLD_BY_WORKERS, over, strict=True):
+    for kind, subjects in zip(TOLD_WITHIN, over, strict=True):
         tell(kind, fleet.name, Changed([], subjects))
 
 

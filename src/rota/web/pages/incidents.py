@@ -29,6 +29,7 @@ TITLES = {
     "missing_partition": "Missing partition",
     "live_differs": "Live state differed",
     "contested_slot": "Contested slot",
+    "history_gap": "Gap in history",
     "webhook_failing": "Webhook fails",
     "webhook_dead_letters": "Messages given up",
     "webhook_lost_records": "Records lost to a webhook",
