@@ -113,8 +113,8 @@ async def test_what_push_has_returned_for_outlives_kill_9_and_arrives_once_in_or
 async def test_the_next_process_claims_what_it_finds_and_begins_again_under_the_same_epoch(
     peer: Peer, folder: Path
 ) -> None:
-    first = start_bot(peer, PATIENT, spool=str(folder))
-    await printed(first, "begun")
+    first = start_bot(peer, PUSHES_ONE, spool=str(folder))
+    await printed(first, "begun")  # what it pushed is on disk, and before it the claim
     kill(first)
     second = start_bot(peer, PATIENT, spool=str(folder))
     await printed(second, "begun")

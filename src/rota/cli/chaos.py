@@ -6,19 +6,20 @@ import asyncio
 import json
 import os
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from rota.chaos.proof import Outcome, prove
-from rota.chaos.scenario import Scenario
-from rota.chaos.scenarios import SCENARIOS
-from rota.chaos.stage import Options
 from rota.cli import shown
 from rota.cli.signals import INTERRUPTED, ending_in_order
+
+if TYPE_CHECKING:
+    from rota.chaos.proof import Outcome
+    from rota.chaos.scenario import Scenario
+    from rota.chaos.stage import Options
 
 COLUMNS = (
     "scenario",
@@ -49,6 +50,8 @@ def chaos(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Break an installation of its own in every way it knows, and check rota's promises from outside."""
+    from rota.chaos.stage import Options  # noqa: PLC0415 - every other command starts faster without chaos
+
     chosen = _choose(names or [])
     if list_:
         _print_list(chosen, as_json=as_json)
@@ -68,6 +71,8 @@ def chaos(
 
 
 def _choose(names: list[str]) -> list[Scenario]:
+    from rota.chaos.scenarios import SCENARIOS  # noqa: PLC0415 - as above
+
     known = {scenario.name: scenario for scenario in SCENARIOS}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -113,7 +118,8 @@ async def _run(scenarios: list[Scenario], options: Options) -> list[Outcome]:
             for text in (*outcome.unmet, *outcome.texts)[:TOLD_AT_ONCE]:
                 bar.console.print(f"  {text}", soft_wrap=True, markup=False, highlight=False)
 
-    from rota.cli.founding import found  # noqa: PLC0415 - every other command starts faster without the ledger
+    from rota.chaos.proof import prove  # noqa: PLC0415 - as above
+    from rota.cli.founding import found  # noqa: PLC0415 - and without the ledger
 
     with ending_in_order(first, lambda: os._exit(INTERRUPTED)), bar:
         try:
