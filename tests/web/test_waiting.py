@@ -100,6 +100,18 @@ async def test_a_start_answers_as_many_bots_as_there_are_profiles(bots: Fleet) -
         assert bots.site.state.waiting.number == 9
 
 
+async def test_many_starts_at_once_find_as_many_bots(bots: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.web.waiting.TRIED_AT_ONCE", 1)
+    monkeypatch.setattr("rota.web.waiting.MOST_TRIED", 2)
+    names = [str(number) for number in range(12)]
+    for name in names:
+        await bots.auth(name)
+    async with held(bots, *names) as waiting:
+        await asyncio.gather(*(bots.profile(f"p{name}") for name in names))
+        for task in waiting:
+            assert (await soon(task))["instruction"] == "start"
+
+
 async def test_a_profile_finds_the_one_bot_that_bears_its_labels(bots: Fleet) -> None:
     for number in range(20):
         await bots.auth(str(number), **({"labels": {"kind": "site"}} if number == 17 else {}))

@@ -26,7 +26,8 @@ from rota.web.tokens import TokenOwner
 
 CONCERNS = frozenset(["stopping", "reconfigured", "draining", "undrained", "replaced", "killed", "died", "left"])
 """Events after which the bot that they name is to be told something else."""
-TRIED_AT_ONCE = 64
+TRIED_AT_ONCE = 20
+"""As many as one call of the script binds."""
 MOST_TRIED = 1024
 """Idle bots that are tried for waiting profiles that no bot gets: most likely none bears their labels."""
 ENDS_WITHIN = 3.0
@@ -223,13 +224,14 @@ class Waiting:
     async def _match(self, name: str, fleet: _Fleet) -> None:
         """Finds idle bots for the profiles that have begun to wait."""
         tried: set[str] = set()
+        # Those who got nothing; the others wait no more.
         while fleet.wanted and len(tried) < MOST_TRIED and not self._ended:
             wanted = min(fleet.wanted, TRIED_AT_ONCE)
             batch = list(islice((held for bot, held in fleet.idle.items() if bot not in tried), wanted))
             if not batch:
                 break
-            tried |= {held.bot for held in batch}
             started = await self._try(batch)
+            tried |= {held.bot for held in batch if fleet.idle.get(held.bot) is held}
             fleet.wanted = max(0, fleet.wanted - started)
             with contextlib.suppress(RotaError):
                 if fleet.wanted and started < len(batch) and not await waiting_count(self._live, name):
