@@ -40,8 +40,8 @@ def want(scripts: Scripts) -> None:
 def beat(scripts: Scripts, size: int) -> None:
     """Idle bots beat until all of the profiles are given away, in batches as web workers make them under load."""
     started = 0
-    # Twice as many beats as profiles: a call that has given enough away lets the rest wait for the next beat.
-    for batch in crowd.batches(crowd.shuffled(size, min(size, 4 * BOUND)), BATCH, idle=True):
+    # More beats than profiles: a call that has given enough away lets the rest wait for the next beat.
+    for batch in crowd.batches(crowd.shuffled(size, min(size, 8 * BOUND)), BATCH, idle=True):
         scripts.hear()
         started += len(scripts.call("beat", batch, LEASE_MS)) // 5
         if started >= BOUND:

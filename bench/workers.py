@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 
 from bench import crowd, load
 from bench.processes import cpu_seconds, worker
@@ -15,24 +16,30 @@ from bench.stores import stores
 
 
 def measure(run: Run) -> Iterable[Row]:
-    """The same load on one of two workers, and on both at once, in turn."""
+    """The same load on one of two workers, and on both at once, in turn.
+
+    Two empty servers are measured in the same way: what they lose, too, they lose to the machine, on which two of them
+    leave no core to the load and to the store.
+    """
     options = run.options
-    with stores() as own:
+    serving = ("rota.web", "--fd")
+    with stores() as own, ExitStack() as running:
         crowd.load(Scripts(own.redis_url), options.bots, run.report)
-        with (
-            worker("rota.web", "--fd", ready="/healthz", environment=own.environment) as one,
-            worker("rota.web", "--fd", ready="/healthz", environment=own.environment) as other,
-        ):
-            requests = beats(options.bots)
-            pairs = []
-            for number in range(options.rounds):
-                run.report(f"round {number + 1} of {options.rounds}")
-                alone = asyncio.run(_drive([one], requests, options.seconds))
-                pairs.append((alone, asyncio.run(_drive([one, other], requests, options.seconds))))
-    both = statistics.median(together for _, together in pairs)
+        empty = [running.enter_context(worker("bench.empty", ready="/")) for _ in range(2)]
+        web = [running.enter_context(worker(*serving, ready="/healthz", environment=own.environment)) for _ in range(2)]
+        requests = beats(options.bots)
+        costs: list[list[float]] = []
+        for number in range(options.rounds):
+            run.report(f"round {number + 1} of {options.rounds}")
+            targets = (empty[:1], empty, web[:1], web)
+            costs.append([asyncio.run(_drive(target, requests, options.seconds)) for target in targets])
+    both = statistics.median(each[3] for each in costs)
     yield Row("worker's CPU time for a beat, two workers at once", both, "µs", x_empty=both / run.empty_us)
-    ratio = statistics.median(together / alone for alone, together in pairs)
-    yield Row("the same against one worker alone", ratio, "×", at_most(1.15))
+    ratio = statistics.median(each[3] / each[2] for each in costs)
+    yield Row("the same against one worker alone", ratio, "×")
+    bare = statistics.median(each[1] / each[0] for each in costs)
+    yield Row("an empty request, two servers against one", bare, "×")
+    yield Row("what two workers lose beyond two empty servers", ratio / bare, "×", at_most(1.15))
 
 
 async def _drive(targets: Sequence[tuple[int, int]], requests: Sequence[bytes], seconds: float) -> float:
