@@ -41,7 +41,7 @@ def beat(scripts: Scripts, size: int) -> None:
     """Idle bots beat until all of the profiles are given away, in batches as web workers make them under load."""
     started = 0
     # More beats than profiles: a call that has given enough away lets the rest wait for the next beat.
-    for batch in crowd.batches(crowd.shuffled(size, min(size, 8 * BOUND)), BATCH, idle=True):
+    for batch in crowd.batches(crowd.shuffled(size, min(size, 16 * BOUND)), BATCH, idle=True):
         scripts.hear()
         started += len(scripts.call("beat", batch, LEASE_MS)) // 5
         if started >= BOUND:
