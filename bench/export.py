@@ -30,7 +30,10 @@ FROM generate_series(1, :number) AS n
 
 
 def measure(run: Run) -> Iterator[Row]:
-    """Each format, as many times as rounds; the first file of Parquet includes loading pyarrow, some 45 MB for good."""
+    """Each format, as many times as rounds; the first file of Parquet includes loading pyarrow.
+
+    Pages of program files are there once for all workers, and the kernel drops them where it needs the room.
+    """
     with stores() as both:
         run.report(f"{RECORDS:,} records")
         profile, key = asyncio.run(_filled(both))
@@ -44,7 +47,7 @@ def _measured(run: Run, address: str, key: str, pid: int, form: str) -> Iterator
     size = 0
     for number in range(1, run.options.rounds + 1):
         run.report(f"{form}, export {number}")
-        before = _memory(pid, "VmRSS")
+        before, files = _memory(pid, "VmRSS"), _memory(pid, "RssFile")
         _forget_peak(pid)
         began, size = time.perf_counter(), 0
         with httpx2.stream(
@@ -56,6 +59,8 @@ def _measured(run: Run, address: str, key: str, pid: int, form: str) -> Iterator
         took = time.perf_counter() - began
         grown = _memory(pid, "VmHWM") - before
         yield Row(f"{form}, export {number}: memory", grown, "MB", at_most(MOST_MB))
+        code = _memory(pid, "RssFile") - files
+        yield Row(f"{form}, export {number}: of it pages of program files", code, "MB")
         yield Row(f"{form}, export {number}: records a second", RECORDS / took, "1/s")
     yield Row(f"{form}: size", size / 1e6, "MB")
 
@@ -75,7 +80,10 @@ async def _filled(both: Stores) -> tuple[str, str]:
 
 
 def _memory(pid: int, name: str) -> float:
-    """A process's resident memory in MB: now (`VmRSS`), or at most since `_forget_peak` (`VmHWM`)."""
+    """A process's resident memory in MB.
+
+    Now (`VmRSS`), of it from files (`RssFile`), or at most since `_forget_peak` (`VmHWM`).
+    """
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
