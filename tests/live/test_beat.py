@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import hypothesis.strategies as st
+import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from rota.live import bots, snapshot
+from rota.live.beats import BINDINGS_A_CALL
 from rota.live.entries import idle_entry, parse_roster_entry, working_entry
 from rota.live.liveness import pulse
 from rota.live.snapshot import totals
@@ -138,15 +141,19 @@ async def test_the_same_bot_twice_in_one_batch_is_bound_once(driver: Driver) -> 
     assert (await totals(driver.live, driver.fleet)).profiles["waiting"] == 1
 
 
-async def test_one_call_binds_so_many_bots_at_most_and_the_rest_follow(driver: Driver) -> None:
-    names = [f"s1/{number}" for number in range(24)]
-    for number, name in enumerate(names):
+async def test_one_call_gives_work_to_so_many_bots_and_further_calls_to_the_rest(driver: Driver) -> None:
+    names = [f"s1/{number}" for number in range(40)]
+    for name in names:
         await driver.auth(name)
+    for number in range(30):
         await driver.want(f"prf_{number}")
+    beats = [
+        part for name in names[:20] for part in (name, idle_entry(driver.digests[name], accepting=True, status=""))
+    ]
+    packed = msgpack.packb(beats, use_bin_type=False)
+    assert len(await driver.live.call("beat", driver.fleet, packed, 99_000)) == 5 * BINDINGS_A_CALL
     told = await asyncio.gather(*(driver.beat(name) for name in names))
-    assert sum(answer.code == "start" for answer in told) == 12
-    again = await asyncio.gather(*(driver.beat(name) for name in names))
-    assert all(answer.code == "start" for answer in again)
+    assert Counter(answer.code for answer in told) == {"start": 30, "wait": 10}
     check(await read_everything(driver.live, driver.fleet))
 
 

@@ -89,8 +89,9 @@ def test_a_bot_has_one_look_and_all_its_words(changes: dict[str, Any], look: str
 
 
 def test_a_bot_whose_profile_crashed_lately_says_so_for_a_while() -> None:
-    assert shown(bot(), profile(crashes=2)).says == "working, 2 crashes lately"
-    assert shown(bot(), profile(crashes=2, since=NOW - timedelta(hours=1))).look == "working"
+    now = datetime.now(UTC)
+    assert shown(bot(), profile(crashes=2, since=now)).says == "working, 2 crashes lately"
+    assert shown(bot(), profile(crashes=2, since=now - timedelta(hours=1))).look == "working"
 
 
 def test_every_look_has_a_meaning_and_a_style() -> None:

@@ -28,6 +28,8 @@ GATHER = 0.002
 """Seconds that it waits for them."""
 MOST_WAITING = 20_000
 """Beats that may wait for their turn in one worker; above it they are told to come back. Half of it for idle bots."""
+BINDINGS_A_CALL = 12
+"""Bots to which one script call gives work at most, as in beat.lua."""
 _IDLE = ord("i")
 
 
@@ -99,7 +101,21 @@ class Beats:
             await gatherer.finished()
 
     async def _call(self, fleet: str, beats: Sequence[str | bytes], deadline_ms: int) -> list[tuple[int, Answer]]:
-        """One script call; the places from 0 of the beats that are answered otherwise than that nothing is new."""
+        """The places from 0 of the beats that are answered otherwise than that nothing is new, with their answers."""
+        news = latest = await self._ask(fleet, beats, deadline_ms)
+        while sum(answer.code == "start" for _, answer in latest) >= BINDINGS_A_CALL:
+            # More may wait: whoever got no work asks again, until a call has not given all that it may.
+            told = {place for place, _ in news}
+            left = [at for at in range(len(beats) // 2) if at not in told and beats[2 * at + 1][DIGEST_BYTES] == _IDLE]
+            if not left:
+                break
+            again = [part for at in left for part in beats[2 * at : 2 * at + 2]]
+            latest = [(left[at], answer) for at, answer in await self._ask(fleet, again, deadline_ms)]
+            news = news + latest
+        return news
+
+    async def _ask(self, fleet: str, beats: Sequence[str | bytes], deadline_ms: int) -> list[tuple[int, Answer]]:
+        """One script call."""
         began = time.monotonic()
         # The store knows only the older, binary-safe string type.
         replies = await self._live.call("beat", fleet, msgpack.packb(beats, use_bin_type=False), deadline_ms)

@@ -26,8 +26,7 @@ from rota.web.tokens import TokenOwner
 
 CONCERNS = frozenset(["stopping", "reconfigured", "draining", "undrained", "replaced", "killed", "died", "left"])
 """Events after which the bot that they name is to be told something else."""
-TRIED_AT_ONCE = 12
-"""As many as one call of the script binds."""
+TRIED_AT_ONCE = 64
 MOST_TRIED = 1024
 """Idle bots that are tried for waiting profiles that no bot gets: most likely none bears their labels."""
 ENDS_WITHIN = 3.0
