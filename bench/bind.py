@@ -37,14 +37,25 @@ def want(scripts: Scripts) -> None:
         scripts.call("want", packed(wishes[start : start + STEP]), 0)
 
 
-def beat(scripts: Scripts, size: int) -> None:
-    """Idle bots beat until all of the profiles are given away, in batches as web workers make them under load."""
-    started = 0
-    # More beats than profiles: a call that has given enough away lets the rest wait for the next beat.
-    for batch in crowd.batches(crowd.shuffled(size, min(size, 16 * BOUND)), BATCH, idle=True):
-        scripts.hear()
-        started += len(scripts.call("beat", batch, LEASE_MS)) // 5
-        if started >= BOUND:
-            return
-    msg = f"{started} profiles were bound instead of {BOUND}: nothing was measured"
+def beat(scripts: Scripts, size: int) -> int:
+    """Idle bots beat until the profiles are given away, in batches as web workers make them; how many were given.
+
+    Who got nothing from a call that had given enough away beats again when all others have.
+    """
+    wanted, given = min(BOUND, size), 0
+    left, before = crowd.shuffled(size, size), -1
+    while given > before:
+        before, again = given, []
+        for start in range(0, len(left), BATCH):
+            numbers = left[start : start + BATCH]
+            scripts.hear()
+            (batch,) = crowd.batches(numbers, BATCH, idle=True)
+            news = scripts.call("beat", batch, LEASE_MS)
+            started = {numbers[news[at] - 1] for at in range(0, len(news), 5)}
+            again += [number for number in numbers if number not in started]
+            given += len(started)
+            if given >= wanted:
+                return given
+        left = again
+    msg = f"{given} profiles were bound instead of {wanted}: nothing was measured"
     raise RuntimeError(msg)

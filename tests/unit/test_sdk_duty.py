@@ -61,7 +61,7 @@ async def test_wait_leaves_the_bot_idle_and_it_beats_at_the_interval_that_it_is_
     assert all(b - a >= 0.033 for a, b in itertools.pairwise(beats))
 
 
-async def test_start_begins_the_work_and_the_next_beat_confirms_it_at_once(peer: Peer) -> None:
+async def test_start_begins_the_work_and_after_the_confirmation_orders_are_waited_for_at_once(peer: Peer) -> None:
     peer.wish, peer.interval = Wish(), 20
     bot = bot_at(peer)
     jobs: list[Job] = []
@@ -73,12 +73,13 @@ async def test_start_begins_the_work_and_the_next_beat_confirms_it_at_once(peer:
         await job.stopping.wait()
 
     async with serving(bot):
-        await eventually(lambda: len(peer.said("heartbeat")) == 2)
+        await eventually(lambda: len(peer.said("heartbeat")) == 3)
         job = jobs[0]
         assert (job.profile, job.name, job.epoch, job.revision) == (PROFILE, "acme", 1001, 1)
         assert job.config == {"url": "http://site"}
-    confirmed = peer.said("heartbeat")[1].body
-    assert confirmed["working"] == {"profile": PROFILE, "epoch": 1001, "revision": 1}
+    confirmed, waiting = (call.body for call in peer.said("heartbeat")[1:3])
+    assert confirmed["working"] == waiting["working"] == {"profile": PROFILE, "epoch": 1001, "revision": 1}
+    assert confirmed["wait"] == 0 < waiting["wait"]
     assert len(jobs) == 1
 
 

@@ -100,6 +100,18 @@ async def test_a_start_answers_as_many_bots_as_there_are_profiles(bots: Fleet) -
         assert bots.site.state.waiting.number == 9
 
 
+async def test_a_beat_that_is_still_held_does_not_end_what_its_bot_has_begun_since(bots: Fleet, site: Site) -> None:
+    await bots.auth("1")
+    async with held(bots, "1", accepting=False) as (stale,):
+        profile = await bots.profile()
+        work = (await bots.beat("1"))["assignment"]
+        working = {"profile": profile, "epoch": work["epoch"], "revision": work["revision"]}
+        assert (await bots.beat("1", working))["instruction"] == "continue"
+        await site.rest.post(f"/api/v1/profiles/{profile}/stop")
+        assert (await soon(stale))["instruction"] == "stop"
+        assert (await bots.beat("1", working))["instruction"] == "stop"
+
+
 async def test_many_starts_at_once_find_as_many_bots(bots: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rota.web.waiting.TRIED_AT_ONCE", 1)
     monkeypatch.setattr("rota.web.waiting.MOST_TRIED", 2)

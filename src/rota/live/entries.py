@@ -104,6 +104,14 @@ def idle_entry_of(digest: bytes, *, accepting: bool, status: str, profile: str, 
     return b"%bi%b %b %d 0 %b" % (digest, flag, profile.encode(), epoch, status.encode())
 
 
+def repeated_entry(entry: bytes) -> bytes:
+    """A held beat's entry, told once more: it is older than what may have come since, so an idle one ends no work."""
+    if entry[DIGEST_BYTES : DIGEST_BYTES + 1] != b"i":
+        return entry
+    head, flag, rest = entry[: DIGEST_BYTES + 1], entry[DIGEST_BYTES + 1 : DIGEST_BYTES + 2], entry[DIGEST_BYTES + 2 :]
+    return head + {b"1": b"a", b"0": b"q"}.get(flag, flag) + rest
+
+
 def working_entry(digest: bytes, profile: str, epoch: int, revision: int, *, accepting: bool, status: str) -> bytes:
     """The roster entry of a bot that reports work."""
     flag = b"1" if accepting else b"0"

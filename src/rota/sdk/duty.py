@@ -192,6 +192,8 @@ class Duty:
         reply, sent_at = answer
         self._interval = reply.interval
         self._obey(reply, Lease(sent_at, reply.ttl), shift)
+        if in_a_hurry and not self._leaving and self._ended is None and not self._restarts.next_in():
+            return 0.0  # what was urgent is told, and the next beat may wait for an order
         delay = beat_delay(reply.interval, reply.ttl)
         # What rota held, until there was something new or nobody asked any more, was a wait already.
         return max(0.0, HELD_SHARE * delay - (now() - sent_at)) if request.wait else delay

@@ -19,6 +19,7 @@ import structlog
 from rota.errors import RotaError
 from rota.live import events
 from rota.live.beats import Answer, Beats, Tell
+from rota.live.entries import repeated_entry
 from rota.live.events import Event
 from rota.live.scripts import Live
 from rota.live.snapshot import waiting_count
@@ -216,7 +217,7 @@ class Waiting:
                 told(answer)
 
         try:
-            self._beats.add(held.fleet, held.bot, held.entry, held.deadline_ms, hear)
+            self._beats.add(held.fleet, held.bot, repeated_entry(held.entry), held.deadline_ms, hear)
         except RotaError as error:
             hear(error)
 
