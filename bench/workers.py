@@ -28,16 +28,16 @@ def measure(run: Run) -> Iterable[Row]:
         empty = [running.enter_context(worker("bench.empty", ready="/")) for _ in range(2)]
         web = [running.enter_context(worker(*serving, ready="/healthz", environment=own.environment)) for _ in range(2)]
         requests = beats(options.bots)
-        costs: list[list[float]] = []
+        costs = []
         for number in range(options.rounds):
             run.report(f"round {number + 1} of {options.rounds}")
             targets = (empty[:1], empty, web[:1], web)
             costs.append([asyncio.run(_drive(target, requests, options.seconds)) for target in targets])
-    both = statistics.median(each[3] for each in costs)
+    both = statistics.median(two for _, _, _, two in costs)
     yield Row("worker's CPU time for a beat, two workers at once", both, "µs", x_empty=both / run.empty_us)
-    ratio = statistics.median(each[3] / each[2] for each in costs)
+    ratio = statistics.median(two / one for _, _, one, two in costs)
     yield Row("the same against one worker alone", ratio, "×")
-    bare = statistics.median(each[1] / each[0] for each in costs)
+    bare = statistics.median(two / one for one, two, _, _ in costs)
     yield Row("an empty request, two servers against one", bare, "×")
     yield Row("what two workers lose beyond two empty servers", ratio / bare, "×", at_most(1.15))
 

@@ -178,7 +178,7 @@ class Duty:
     async def _beat(self) -> float:
         in_a_hurry, self._news = self._news or self._leaving or self._failures > 0, False
         shift = self._shift_at_work()
-        may_wait = not in_a_hurry and self._ended is None and not self._restarts.next_in()
+        may_wait = not in_a_hurry and self._may_wait()
         request = HeartbeatRequest(
             working=shift.working if shift else None,
             ended=self._ended,
@@ -192,11 +192,15 @@ class Duty:
         reply, sent_at = answer
         self._interval = reply.interval
         self._obey(reply, Lease(sent_at, reply.ttl), shift)
-        if in_a_hurry and not self._leaving and self._ended is None and not self._restarts.next_in():
+        if in_a_hurry and self._may_wait():
             return 0.0  # what was urgent is told, and the next beat may wait for an order
         delay = beat_delay(reply.interval, reply.ttl)
         # What rota held, until there was something new or nobody asked any more, was a wait already.
         return max(0.0, HELD_SHARE * delay - (now() - sent_at)) if request.wait else delay
+
+    def _may_wait(self) -> bool:
+        """Whether nothing is to be told or done that a held beat would delay."""
+        return not self._leaving and self._ended is None and not self._restarts.next_in()
 
     async def _heard(self, request: HeartbeatRequest) -> tuple[HeartbeatReply, float] | None:
         """What rota answers and when it was asked, or None where there is something to say before it has answered."""

@@ -18,8 +18,6 @@ STEP = 500
 """Events recorded in one transaction."""
 KEPT_MS = 600_000
 """Recorded events stay in the stream for ten minutes, for pages that follow it."""
-
-
 HISTORY_GAP = "history_gap"
 """The kind of the incident that tells of moves that were dropped unrecorded."""
 

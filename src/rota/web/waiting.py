@@ -223,8 +223,8 @@ class Waiting:
 
     async def _match(self, name: str, fleet: _Fleet) -> None:
         """Finds idle bots for the profiles that have begun to wait."""
-        tried: set[str] = set()
         # Those who got nothing; the others wait no more.
+        tried: set[str] = set()
         while fleet.wanted and len(tried) < MOST_TRIED and not self._ended:
             wanted = min(fleet.wanted, TRIED_AT_ONCE)
             batch = list(islice((held for bot, held in fleet.idle.items() if bot not in tried), wanted))
