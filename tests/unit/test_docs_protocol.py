@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from rota import errors, protocol
+from rota import errors, protocol, storable
 from rota.live import beats
 from rota.protocol import Instruction, deadline_after_ms
 from rota.web.__main__ import KEEP_ALIVE
@@ -148,6 +148,8 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert number("`status`") == protocol.MAX_STATUS
     assert number("`labels`") == protocol.MAX_LABELS
     assert number("heartbeats that may wait for their turn in one web worker") == beats.MOST_WAITING
+    assert number("lists and objects within each other in a record's `data`") == storable.MAX_DEPTH
+    assert number("integers in `data`") == storable.MAX_DIGITS
     assert f"{protocol.MAX_EPOCH:,}" in limit("`epoch`")
     assert f"stay open for {KEEP_ALIVE} seconds" in PROTOCOL
 

@@ -220,6 +220,23 @@ async def test_what_rota_refuses_as_invalid_is_dropped_loudly(
     assert [r.levelname for r in caplog.records if "refuses" in r.message] == ["ERROR"]
 
 
+async def test_a_refusal_is_logged_in_one_sentence_for_each_place(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    fields = tuple(FieldError(f"records.{position}.data", "cannot be stored") for position in range(7))
+    peer.script("push_data", InvalidRequestError("records.0.data: cannot be stored", fields=fields))
+
+    async def work(job: Job) -> None:
+        for number in range(8):
+            job.push(number)
+
+    await work_once(peer, work, until=lambda: peer.data)
+    (told,) = [r.message for r in caplog.records if "refuses" in r.message]
+    assert told == (
+        f"profile {PROFILE}: rota refuses 7 record(s): "
+        + "; ".join(f"records.{position}.data: cannot be stored" for position in range(5))
+        + "; and 2 more; dropped"
+    )
+
+
 async def test_a_plain_function_pushes_flushes_and_sleeps_without_await(peer: Peer) -> None:
     bot = bot_at(peer)
     answers: list[bool] = []
@@ -294,17 +311,23 @@ async def test_a_push_that_nobody_awaits_fails_before_it_eats_the_memory(
 
 
 @pytest.mark.parametrize(
-    ("data", "kind"),
+    ("data", "kind", "told"),
     [
-        ({1, 2}, "x"),
-        ({"at": datetime.now(UTC)}, "x"),
-        ("\ud800", "x"),
-        ("y", "no spaces"),
-        ("y" * 1_100_000, "x"),
+        ({1, 2}, "x", "data: is of the type set"),
+        ({"at": datetime.now(UTC)}, "x", "data.at: is of the type datetime"),
+        ({"a": [1, float("nan")]}, "x", "data.a.1: is not a finite number"),
+        (float("-inf"), "x", "data: is not a finite number"),
+        ({"a": "\ud800"}, "x", "data.a: holds half of a surrogate pair"),
+        ("\x00", "x", "data: holds a NUL"),
+        (10**4300, "x", "data: is a number of more than 4300 digits"),
+        ("y", "no spaces", "kind: String should match pattern"),
+        ("y" * 1_100_000, "x", "a record of 11"),
     ],
-    ids=["a set", "a datetime", "a lone surrogate", "a bad kind", "over 1 MiB"],
+    ids=["a set", "a datetime", "NaN", "Infinity", "half a pair", "NUL", "too long", "a bad kind", "over 1 MiB"],
 )
-async def test_what_cannot_be_pushed_is_a_value_error_where_it_is_pushed(peer: Peer, data: Any, kind: str) -> None:
+async def test_what_cannot_be_pushed_is_a_value_error_where_it_is_pushed(
+    peer: Peer, data: Any, kind: str, told: str
+) -> None:
     caught: list[ValueError] = []
 
     async def work(job: Job) -> None:
@@ -312,8 +335,12 @@ async def test_what_cannot_be_pushed_is_a_value_error_where_it_is_pushed(peer: P
             job.push(data, kind=kind)
         except ValueError as error:
             caught.append(error)
+            await job.push("the next one")
 
-    await work_once(peer, work, until=lambda: caught)
+    await work_once(peer, work, until=lambda: peer.data)
+    assert str(caught[0]).startswith(told)
+    assert "\n" not in str(caught[0])
+    assert peer.data == ["the next one"]
 
 
 async def test_forgetting_await_in_a_condition_is_an_error_and_not_a_yes(peer: Peer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rota import storable
 from rota.errors import UnavailableError
 from rota.ledger.connection import Ledger, Transaction
 from tests.conformance.fleet import Fleet
@@ -27,16 +29,19 @@ POISON = [
     (r'"\u0000"', "records.1.data"),
     (r'{"a": [1, {"b\u0000": 1}]}', "records.1.data.a.1.(name)"),
     (r'{"a": "x\u0000y"}', "records.1.data.a"),
-    (r'"\ud800"', "records.1"),
-    (r'{"\udc00": 1}', "records.1"),
+    (r'"\ud800"', "records.1.data"),
+    (r'{"a": ["x", "\ud800y"]}', "records.1.data.a.1"),
+    (r'{"\udc00": 1}', "records.1.data.(name)"),
+    (r'{"b\n\ud800": "\u0000"}', "records.1.data.(name)"),
     ("1e400", "records.1.data"),
     ("-1e400", "records.1.data"),
     ("NaN", "records.1.data"),
     ("[Infinity]", "records.1.data.0"),
-    ("9" * 5000, "records.1"),
-    ("-" + "9" * 5000, "records.1"),
+    ("9" * 4301, "records.1.data"),
+    ("[-" + "9" * 5000 + "]", "records.1.data.0"),
     (TOO_DEEP, "records.1"),
-    ('{"a":' * 300 + "1" + "}" * 300, "records.1"),
+    ('{"a":' * 198 + "1" + "}" * 198, "records.1.data.a"),
+    ('{"' + "a" * 500 + r'": "\u0000"}', "records.1.data." + "a" * (storable.MAX_PLACE - 15) + "…"),
 ]
 
 
@@ -46,8 +51,28 @@ async def test_a_poisonous_record_is_named_and_the_others_can_be_sent_again(bots
         answer = await bots.call("1", "push_data", content=raw(data).encode())
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), answer.text
         assert [wrong["field"] for wrong in answer.json()["errors"]] == [field], data[:20]
+        assert "line 1" not in answer.json()["detail"]
     assert await bots.records(working["profile"]) == []
     assert (await bots.push("1", [{"data": "ä"}, {"data": 3}])).json() == {"accepted": 2, "duplicate": False}
+
+
+@pytest.mark.parametrize("poison", ['["\\u0000", "\\u0000"]', '"\\ud800"'], ids=["found by us", "found by the parser"])
+async def test_all_poisonous_records_are_named_at_one_place_each_up_to_a_hundred(bots: Fleet, poison: str) -> None:
+    await bots.work()
+    for wanted in ({3, 7, 999}, set(range(0, 1000, 2))):
+        records = ",".join(f'{{"data": {poison if at in wanted else 1}}}' for at in range(1000))
+        answer = await bots.call("1", "push_data", content=f'{{"batch": 1, "records": [{records}]}}'.encode())
+        assert answer.status_code == 422
+        named = [int(wrong["field"].split(".")[1]) for wrong in answer.json()["errors"]]
+        assert named == sorted(wanted)[:100]
+
+
+async def test_a_half_of_a_surrogate_pair_is_refused_in_plain_words(bots: Fleet) -> None:
+    await bots.work()
+    answer = await bots.call("1", "push_data", content=raw(r'{"name": "x\ud800"}').encode())
+    assert answer.json()["detail"] == (
+        "records.1.data.name: holds half of a surrogate pair, which is no character and cannot be stored"
+    )
 
 
 async def test_unusual_values_are_kept_as_they_are(bots: Fleet) -> None:
@@ -60,11 +85,28 @@ async def test_unusual_values_are_kept_as_they_are(bots: Fleet) -> None:
     assert float(large) == 1.5e300
 
 
-async def test_nesting_of_a_hundred_levels_is_kept(bots: Fleet) -> None:
+async def test_what_lies_just_within_the_limits_is_kept(bots: Fleet) -> None:
     working = await bots.work()
-    content = raw("[" * 100 + "]" * 100).encode()
-    assert (await bots.call("1", "push_data", content=content)).json()["accepted"] == 3
-    assert len(await bots.records(working["profile"])) == 3
+    deep = "[" * storable.MAX_DEPTH + "]" * storable.MAX_DEPTH
+    long = "9" * storable.MAX_DIGITS
+    for batch, data in enumerate((deep, '{"a":' * 197 + "1" + "}" * 197, long, "-" + long)):
+        content = raw(data).replace('"batch": 1', f'"batch": {batch}').encode()
+        assert (await bots.call("1", "push_data", content=content)).json()["accepted"] == 3
+    found = await bots.records(working["profile"])
+    assert found[1]["data"] == json.loads(deep)
+    assert [found[at]["data"] for at in (7, 10)] == [int(long), -int(long)]
+
+
+async def test_fractions_are_kept_as_doubles(bots: Fleet) -> None:
+    """As `docs/protocol.md` says among its limits."""
+    working = await bots.work()
+    sent = ["1e-400", "-0.0", "0.1000000000000000055511151231257827", "1E2", "12345678901234567890.5"]
+    records = ",".join(f'{{"data": {text}}}' for text in sent)
+    answer = await bots.call("1", "push_data", content=f'{{"batch": 1, "records": [{records}]}}'.encode())
+    assert answer.status_code == 200
+    found = [item["data"] for item in await bots.records(working["profile"])]
+    assert repr(found[:3]) == "[0.0, 0.0, 0.1]"
+    assert [float(number) for number in found[3:]] == [100.0, 12345678901234567890.5]
 
 
 async def test_broken_json_is_not_blamed_on_a_record(bots: Fleet) -> None:

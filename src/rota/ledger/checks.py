@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from rota import storable
 from rota.errors import FieldError, InvalidRequestError
 from rota.protocol import Labels
 
@@ -56,28 +56,10 @@ def config(value: Mapping[str, Any]) -> dict[str, Any]:
         raise refuse("config", "must be plain JSON without NaN or Infinity") from None
     if len(text) > MAX_CONFIG_BYTES:
         raise refuse("config", f"must be at most {MAX_CONFIG_BYTES} bytes of JSON")
-    wrong = unstorable(value)
+    wrong = storable.fault(value)
     if wrong is not None:
-        raise refuse(".".join(("config", *wrong[0])), wrong[1])
+        raise refuse(wrong.place("config"), wrong.why)
     return dict(value)
-
-
-def unstorable(value: Any) -> tuple[tuple[str, ...], str] | None:
-    """Where and why PostgreSQL could not keep this JSON value; None where it can."""
-    stack: list[tuple[tuple[str, ...], Any]] = [((), value)]
-    while stack:
-        path, item = stack.pop()
-        if isinstance(item, str):
-            if "\x00" in item or any("\ud800" <= char <= "\udfff" for char in item):
-                return path, "holds a character that cannot be stored (NUL or half of a surrogate pair)"
-        elif isinstance(item, float) and not math.isfinite(item):
-            return path, "is not a finite number"
-        elif isinstance(item, dict):
-            stack += [((*path, "(name)"), key) for key in item]
-            stack += [((*path, str(key)), child) for key, child in item.items()]
-        elif isinstance(item, list):
-            stack += [((*path, str(index)), child) for index, child in enumerate(item)]
-    return None
 
 
 def future(value: datetime | None, field: str = "expires_at") -> datetime | None:

@@ -5,36 +5,38 @@ A line holds what differs from record to record, up to its last tab; `pushes` ad
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import to_json
 
+from rota import storable
 from rota.errors import FieldError, InvalidRequestError
-from rota.ledger import checks
 from rota.protocol import DEFAULT_KIND, RecordFields
 
 _NULL = b"\\N"
 _NOW = b"now"
 """What PostgreSQL reads as the moment of the transaction: of `received_at`, too."""
-_SUSPECT = (b"\\u0000", b"NaN", b"Infinity")
-"""What JSON with a NUL or without a finite number must contain; text that merely looks so is looked at again."""
+MOST_NAMED = 100
+"""Records of one batch that a refusal names."""
 
 
 def lines(records: Sequence[RecordFields]) -> list[bytes]:
     """One line for each record, in their order; `records` is what the protocol allows.
 
     Raises:
-        InvalidRequestError: PostgreSQL cannot keep one of them; it is named by its position.
+        InvalidRequestError: PostgreSQL cannot keep some of them; they are named by their positions.
     """
     try:
         texts = [_json(record) for record in records]
-    except (PydanticSerializationError, ValueError):
-        _blame(records)
+    except ValueError:
+        refuse_faults([record.get("data") for record in records])
         raise
     whole = b"".join(texts)
-    if any(part in whole for part in _SUSPECT):
-        _blame(records)
+    if storable.is_suspect(whole):
+        refuse_faults([record.get("data") for record in records])
     if b"\\" in whole:
         texts = [text if text is _NULL else text.replace(b"\\", b"\\\\") for text in texts]
     return [
@@ -52,9 +54,13 @@ def _moment(at: datetime | None) -> bytes:
     return _NOW if at is None else at.isoformat().encode()
 
 
-def _blame(records: Sequence[RecordFields]) -> None:
-    for position, record in enumerate(records):
-        wrong = checks.unstorable(record.get("data"))
-        if wrong is not None:
-            where = ".".join(("records", str(position), "data", *wrong[0]))
-            raise InvalidRequestError(f"{where}: {wrong[1]}", fields=(FieldError(where, wrong[1]),))
+def refuse_faults(data: Sequence[Any]) -> None:
+    """Looks for what cannot be kept in the data of the records of one batch; each is named at one place.
+
+    Raises:
+        InvalidRequestError: there is such data.
+    """
+    faults = ((position, storable.fault(value)) for position, value in enumerate(data))
+    found = (FieldError(wrong.place("records", str(at), "data"), wrong.why) for at, wrong in faults if wrong)
+    if named := tuple(itertools.islice(found, MOST_NAMED)):
+        raise InvalidRequestError(f"{named[0].field}: {named[0].message}", fields=named)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
+from rota import storable
 from rota.protocol import Assignment, Record
 from rota.sdk.lease import Watchdog, now
 from rota.sdk.outbox import Entry, Outbox
@@ -89,14 +92,14 @@ class Job:
         the calls. With a spool on disk, who waits also waits until the record is in it.
 
         Raises:
-            ValueError: `data` is not JSON, `kind` is not of `A-Za-z0-9._:/-`, or the record is over 1 MiB.
+            ValueError: `data` is not JSON that rota can keep (the text says where and why), `kind` is not of
+                `A-Za-z0-9._:/-`, or the record is over 1 MiB.
             BufferError: nobody waits for `push`, and twice as many records are on their way as should.
             SpoolError: from waiting: the spool cannot be written, and the record was not taken.
         """
         self._heed_cancellation()
-        record = Record(kind=kind, at=at or datetime.now(UTC), data=data)
         outbox = self._desk.outbox
-        entry = outbox.put(record.model_dump_json().encode())
+        entry = outbox.put(_record(data, kind, at or datetime.now(UTC)))
         self._desk.bell.ring()
         if entry.kept and outbox.has_room and not self._desk.cancelled:
             return Later(outcome=True)
@@ -150,6 +153,16 @@ class Job:
         self._watchdog.heed()
         if self._desk.cancelled and not self._desk.bell.on_loop():
             raise asyncio.CancelledError("this job was told to stop and has not")
+
+
+def _record(data: Any, kind: str, at: datetime) -> bytes:
+    text = storable.encoded(data, "data")
+    try:
+        head = Record(kind=kind, at=at).model_dump_json(exclude={"data"})
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise ValueError(f"{wrong['loc'][0]}: {wrong['msg']}") from None
+    return b'%b,"data":%b}' % (head[:-1].encode(), text)
 
 
 def _is_kept(entry: Entry) -> bool:

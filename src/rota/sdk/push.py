@@ -31,6 +31,8 @@ from rota.sdk.waiting import Bell
 
 log = logging.getLogger("rota.bot")
 
+_MOST_TOLD = 5
+"""Places of a refusal that the log names."""
 _RECORD = re.compile(r"(?:^|\.)records\.(\d+)(?:\.|$)")
 
 
@@ -254,4 +256,8 @@ def _positions(error: InvalidRequestError) -> set[int]:
 
 
 def _text(error: InvalidRequestError) -> str:
-    return "; ".join([error.detail, *(f"{wrong.field}: {wrong.message}" for wrong in error.fields[:5])])
+    wrong = [f"{wrong.field}: {wrong.message}" for wrong in error.fields]
+    more = [f"and {len(wrong) - _MOST_TOLD} more"] if len(wrong) > _MOST_TOLD else []
+    # The detail of most refusals is their first field.
+    detail = [] if error.detail in wrong else [error.detail]
+    return "; ".join([*detail, *wrong[:_MOST_TOLD], *more])

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from rota import storable
 from rota.errors import (
     BodyTooLargeError,
     FieldError,
@@ -18,6 +19,7 @@ from rota.errors import (
     MalformedRequestError,
     ProblemError,
 )
+from rota.ledger.lines import refuse_faults
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -26,7 +28,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 # What encoders write and our parser refuses: numbers too long, nesting too deep, halves of surrogate pairs.
-_POISON = re.compile(r"(?:recursion limit|out of range|surrogate|hex escape).* at line (\d+) column (\d+)")
+_POISON = re.compile(
+    r"(?P<what>recursion limit|out of range|surrogate|hex escape).* at line (?P<line>\d+) column (?P<column>\d+)"
+)
+_HALF = "holds half of a surrogate pair, which is no character and cannot be stored"
+_IN_WORDS = {
+    "recursion limit": f"is nested more than {storable.MAX_DEPTH} levels deep",
+    "out of range": f"holds a number of more than {storable.MAX_DIGITS} digits",
+    "surrogate": _HALF,
+    "hex escape": _HALF,
+}
 
 
 class ClientGoneError(Exception):
@@ -129,11 +140,25 @@ def as_problem(error: ValidationError, body: bytes) -> InvalidRequestError:
 
 
 def _poisoned(message: str, body: bytes) -> InvalidRequestError | None:
-    """The record in which parsing came to its end, so that the caller can drop that one and keep the others."""
-    place = _POISON.search(message)
-    if place is None:
+    """The records that made parsing end, so that the caller can drop those and keep the others."""
+    found = _POISON.search(message)
+    if found is None:
         return None
-    line, column = int(place[1]), int(place[2])
+    try:
+        # A reader that takes what ours refuses, all but the deepest nesting.
+        refuse_faults([record.get("data") for record in json.loads(body, parse_int=_number)["records"]])
+    except InvalidRequestError as error:
+        return error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return _ended_in(body, int(found["line"]), int(found["column"]), _IN_WORDS[found["what"]])
+
+
+def _number(digits: str) -> int:
+    return int(digits) if len(digits) <= storable.MAX_DIGITS else 10**storable.MAX_DIGITS
+
+
+def _ended_in(body: bytes, line: int, column: int, why: str) -> InvalidRequestError | None:
     before = sum(len(text) + 1 for text in body.split(b"\n", line - 1)[: line - 1])
     # A number that is too long would stop the second look as well.
     begun = body[: before + column - 1].rstrip(b"0123456789")
@@ -142,4 +167,4 @@ def _poisoned(message: str, body: bytes) -> InvalidRequestError | None:
         field = f"records.{len(records) - 1}"
     except (ValueError, KeyError, TypeError):
         return None
-    return InvalidRequestError(f"{field}: {message}", fields=(FieldError(field, message),))
+    return InvalidRequestError(f"{field}: {why}", fields=(FieldError(field, why),))
