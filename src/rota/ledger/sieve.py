@@ -24,6 +24,7 @@ _TRIED = 50
 """Places of a word at which the fault is looked for."""
 _MISTAKES = {"0A", "21", "22", "42", "54"}
 """SQLSTATE classes by which PostgreSQL says that a path is wrong: not supported, data, syntax, too complex."""
+_VARIABLE = re.compile(r'could not find jsonpath variable "(.*)"', re.DOTALL)
 _NEAR = re.compile(r'at or near "(.+)" of jsonpath input', re.DOTALL)
 
 
@@ -81,7 +82,7 @@ async def check(tx: Transaction, sieve: Sieve) -> bool:
     """Whether the path is a comparison, which holds or not (`@@`), rather than one that finds something (`@?`).
 
     Raises:
-        InvalidRequestError: it is no path; the message says where.
+        InvalidRequestError: it is no path, and the message says where, or one that cannot be followed.
     """
     if sieve.where is None:
         return False
@@ -90,17 +91,28 @@ async def check(tx: Transaction, sieve: Sieve) -> bool:
     wrong = await _wrong(tx, sieve.where)
     if wrong is not None:
         raise checks.refuse("where", await _explained(tx, sieve.where, wrong))
-    # A comparison gives one truth value whatever it looks at, and no other path gives one of a text.
-    sample, nothing = func.to_jsonb(cast("text", Text)), func.jsonb_build_object()
-    found = func.jsonb_path_query_array(sample, _path(sieve.where), nothing, true())
-    return (await tx.execute(select(cast(found, Text)))).scalar_one() in ("[true]", "[false]", "[null]")
+    try:
+        async with tx.begin_nested():
+            return await _found_in_a_text(tx, sieve.where) in ("[true]", "[false]", "[null]")
+    except exc.DBAPIError as error:
+        raise mistake(error, sieve) or error from error
 
 
 def mistake(error: exc.DBAPIError, sieve: Sieve) -> InvalidRequestError | None:
     """The refusal, where a path was found to be wrong only when it met data."""
     if sieve.where is None or (sqlstate(error) or "")[:2] not in _MISTAKES:
         return None
+    variable = _VARIABLE.search(_first_line(error))
+    if variable is not None:
+        return checks.refuse("where", f"there are no variables here: write the value itself instead of ${variable[1]}")
     return checks.refuse("where", f"not possible with this data: {_first_line(error)}")
+
+
+async def _found_in_a_text(tx: Transaction, path: str) -> str:
+    """A comparison gives one truth value whatever it looks at, and no other path gives one of a text."""
+    sample, nothing = func.to_jsonb(cast("text", Text)), func.jsonb_build_object()
+    found = func.jsonb_path_query_array(sample, _path(path), nothing, true())
+    return str((await tx.execute(select(cast(found, Text)))).scalar_one())
 
 
 def _path(text: str) -> ColumnElement[str]:
