@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,9 +55,9 @@ async def test_wait_leaves_the_bot_idle_and_it_beats_at_the_interval_that_it_is_
         heard = len(peer.said("heartbeat"))
         with pytest.raises(AssertionError, match="never happened"):
             await eventually(lambda: len(peer.said("heartbeat")) > heard, seconds=0.3)
-    beats = [call.at for call in peer.said("heartbeat")[:5]]
-    # Three quarters of the interval, because the bot lets rota hold its heartbeats.
-    assert all(b - a >= 0.033 for a, b in itertools.pairwise(beats))
+    first, last = (peer.said("heartbeat")[at].at for at in (0, 4))
+    # Four times three quarters of the interval, because the bot lets rota hold its heartbeats.
+    assert last - first >= 4 * 0.033
 
 
 async def test_start_begins_the_work_and_after_the_confirmation_orders_are_waited_for_at_once(peer: Peer) -> None:
@@ -73,7 +72,7 @@ async def test_start_begins_the_work_and_after_the_confirmation_orders_are_waite
         await job.stopping.wait()
 
     async with serving(bot):
-        await eventually(lambda: len(peer.said("heartbeat")) == 3)
+        await eventually(lambda: len(peer.said("heartbeat")) >= 3)
         job = jobs[0]
         assert (job.profile, job.name, job.epoch, job.revision) == (PROFILE, "acme", 1001, 1)
         assert job.config == {"url": "http://site"}
@@ -271,11 +270,10 @@ async def test_stop_of_the_bot_takes_nothing_new_lets_the_work_end_and_leaves(pe
         job.push("goodbye")
 
     async with serving(bot) as task:
-        await eventually(lambda: len(peer.said("heartbeat")) == 2)
+        await eventually(lambda: len(peer.said("heartbeat")) >= 2)
         bot.stop()
-        await eventually(lambda: len(peer.said("heartbeat")) == 3)
-        assert peer.said("heartbeat")[2].body["accepting"] is False
-        assert peer.said("heartbeat")[2].body["working"]["profile"] == PROFILE
+        await eventually(lambda: peer.said("heartbeat")[-1].body["accepting"] is False)
+        assert peer.said("heartbeat")[-1].body["working"]["profile"] == PROFILE
         go.set()
         await asyncio.wait_for(task, 10)
     assert [call.path for call in peer.calls][-2:] == ["push_data", "leave"]

@@ -251,8 +251,8 @@ async def test_retry_after_is_honoured(peer: Peer) -> None:
     bot = bot_at(peer)
     bot.work(until_stopping)
     async with serving(bot):
-        await eventually(lambda: len(peer.said("heartbeat")) == 2)
-    first, second = peer.said("heartbeat")
+        await eventually(lambda: len(peer.said("heartbeat")) >= 2)
+    first, second = peer.said("heartbeat")[:2]
     assert second.at - first.at >= 0.69
 
 
