@@ -70,7 +70,7 @@ class Walk:
             self.kill: 3,
             self.drain: 2,
             self.delete: 2,
-            self.release: 1,
+            self.release: 2,
             self.restart: 0.5,
         }
         (deed,) = self.random.choices(list(deeds), list(deeds.values()))
@@ -118,7 +118,7 @@ class Walk:
         await bots.kill(self.live, self.fleet, self.random.choice(BOTS))
 
     async def drain(self) -> None:
-        await bots.drain(self.live, self.fleet, self.random.choice(BOTS), draining=self.random.random() < 0.4)
+        await bots.drain(self.live, self.fleet, self.random.choice(BOTS), draining=self.random.random() < 0.25)
 
     async def release(self) -> None:
         await profiles.release(self.live, self.fleet, self.random.choice(self.profiles))
@@ -204,6 +204,15 @@ class Story:
         await self.driver.pass_time(LATE_MS)
         await self.other_work()
 
+    async def repeated_auth(self) -> None:
+        """A repeated auth was taken for another process, which is at work already."""
+        await self.driver.auth(self.bot)
+        told = await self.driver.beat(self.bot)
+        if told.code == "start":
+            granted = Working(profile=told.profile, epoch=told.epoch, revision=told.revision)
+            await self.driver.beat(self.bot, granted)
+        await self.driver.auth(self.bot, leased=self.work)
+
     async def free_work(self) -> None:
         await self.driver.want("prf_other")
         await self.other_work()
@@ -223,6 +232,7 @@ ENDS = (
     Story.other_work,
     Story.late_other_work,
     Story.free_work,
+    Story.repeated_auth,
 )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import product
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import pytest
 
+from rota.live.bots import KillReason
 from rota.live.entries import BOT_PHASES, PROFILE_PHASES
 from rota.live.scripts import VERBS
 from rota.protocol import LeaveRequest
@@ -18,7 +19,8 @@ from tests.unit.test_docs_pages import blocks, codes, page, section, table
 STATES = page("states.md")
 EVENTS = section(STATES, "## Events")
 NAMED = {"candidate": "the incarnation's name", "digits(by)": "by how many ms"}
-"""What an event's reason is where it is neither a literal nor the reason of a leave."""
+"""What an event's reason is where it is neither a literal nor one that the caller gives."""
+GIVEN: dict[str, Any] = {"leave": LeaveRequest.model_fields["reason"].annotation, "kill": KillReason}
 SETTLES = ("settle", "unbind")
 """Functions of the prelude that say by their last argument why a profile goes where it goes."""
 ENDS = {"new", "gone"}
@@ -53,8 +55,8 @@ def words(argument: str, verb: str) -> set[str]:
         return literals
     if argument in ("nil", ""):
         return {"none"}
-    if argument == "reason" and verb == "leave":
-        return set(get_args(LeaveRequest.model_fields["reason"].annotation))
+    if argument == "reason" and verb in GIVEN:
+        return set(get_args(GIVEN[verb]))
     if argument == "reason" and verb == "auth":
         return {word for given in calls("stop", code(source(verb))) for word in words(given[0], verb)}
     if argument in NAMED:

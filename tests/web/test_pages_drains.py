@@ -104,6 +104,18 @@ async def test_a_bot_is_drained_from_its_page_and_taken_back(pages: Pages, bots:
     assert "Drain this bot" in await pages.look(f"/bots/{SERVER}/1")
 
 
+async def test_the_page_of_a_killed_bot_still_has_its_drain_and_takes_it_back(pages: Pages, bots: Fleet) -> None:
+    await bots.auth("1")
+    await pages.send(f"/bots/{SERVER}/1/drain")
+    await pages.send(f"/bots/{SERVER}/1/kill")
+    html = await pages.look(f"/bots/{SERVER}/1")
+    assert "it went without saying so, and is told to exit if it comes back within an hour" in text_of(html)
+    await pages.client.post(action(html, "undrain"), data={"form_token": form_token(html)})
+    assert await ordered(pages) == {}
+    await bots.auth("1")
+    assert (await bots.beat("1"))["instruction"] == "wait"
+
+
 async def test_a_bot_of_a_draining_server_says_so_and_offers_no_way_out_of_its_own(pages: Pages, bots: Fleet) -> None:
     await bots.auth("1")
     await pages.send(f"/servers/{SERVER}/drain")

@@ -34,7 +34,7 @@ COLUMNS = (
     "drain_deadline",
     "created_at",
 )
-DRAINS = ("subject", "bots_left", "deadline", "created_at")
+DRAINS = ("subject", "bots_left", "deadline", "gone_at", "created_at")
 
 
 @app.command()

@@ -25,7 +25,7 @@ PHASES = {
 NUMBERS = frozenset({"expected_bots", "actual_bots", "bots_left", "priority", "revision", "epoch", "attempt"})
 NUMBERS |= {"interval", "ttl", "beat_age"}
 HEADS = {"beat_age": "beat age, s", "interval": "interval, s", "ttl": "ttl, s", "not_before": "next try"}
-MOMENTS = frozenset({"at", "since", "not_before", "deadline", "drain_deadline"})
+MOMENTS = frozenset({"at", "since", "not_before", "deadline", "drain_deadline", "gone_at"})
 WIDTH_OF_A_PIPE = 200
 """Columns of a table that nobody looks at on a screen."""
 

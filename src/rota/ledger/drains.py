@@ -1,6 +1,7 @@
 """Drains: servers and bots that are to finish what they have and take nothing new. Live state is told by the steward.
 
-A drain of a server lasts until it is undone; that of a bot until the bot has gone.
+A drain of a server lasts until it is undone; that of a bot until the bot has said that it goes, or has been off the
+roster for an hour.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from rota.errors import ConflictError, NotFoundError
@@ -21,6 +22,8 @@ from rota.ledger.tables import drains
 
 _SUBJECT = re.compile(r"[a-z0-9_][a-z0-9._-]{0,252}(/[A-Za-z0-9._-]{1,64})?")
 LONGEST = 30 * 86_400
+GONE_FOR = timedelta(hours=1)
+"""So long a bot that was killed or fell silent may take to come back, and is told to exit."""
 MOST = 10_000
 """Drains of one fleet at a time."""
 _AT_ONCE = 1_000
@@ -29,12 +32,16 @@ _AT_ONCE = 1_000
 
 @dataclass(frozen=True)
 class Drain:
-    """One drain; `subject` is a hostname, or a bot's id. At `deadline` what has not ended is killed."""
+    """One drain; `subject` is a hostname, or a bot's id. At `deadline` what has not ended is killed.
+
+    `gone_at`: since when the bot is off the roster, although it never said that it goes.
+    """
 
     fleet: str
     subject: str
     deadline: datetime | None
     created_at: datetime
+    gone_at: datetime | None = None
 
     @property
     def is_of_a_bot(self) -> bool:
@@ -85,6 +92,15 @@ async def forget(tx: Transaction, fleet: str, subjects: Sequence[str]) -> int:
     """Takes drains out, and returns how many there were."""
     gone = delete(drains).where(drains.c.fleet == fleet, drains.c.subject.in_(subjects))
     return int((await tx.execute(gone)).rowcount)
+
+
+async def note_gone(tx: Transaction, fleet: str, subjects: Sequence[str]) -> None:
+    """Takes note that just these drained bots are off the roster; ends the drains of those that are gone for long."""
+    gone, since = drains.c.subject.in_(subjects), drains.c.gone_at
+    here = (drains.c.fleet == fleet, ~gone, since.is_not(None))
+    await tx.execute(update(drains).where(*here).values(gone_at=None))
+    await tx.execute(update(drains).where(drains.c.fleet == fleet, gone, since.is_(None)).values(gone_at=func.now()))
+    await tx.execute(delete(drains).where(drains.c.fleet == fleet, gone, since < func.now() - GONE_FOR))
 
 
 async def all_of(tx: Transaction, fleet: str) -> list[Drain]:

@@ -1,6 +1,6 @@
 """History: every move of live state, and from it who worked for whom, from when to when, and why it ended.
 
-A bot that has gone is not being drained any more, whoever comes into its slot next.
+A bot that has said that it goes is not being drained any more, whoever comes into its slot next.
 
 Taking the same events again, or an older one after a newer one, leads to the same history.
 """
@@ -19,8 +19,6 @@ from rota.ledger.connection import Transaction
 from rota.ledger.moves import Move
 from rota.ledger.page import Page, bounded, page_of
 from rota.ledger.tables import assignments, events, fleets
-
-_GOES = ("left", "died", "killed")
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ async def record(tx: Transaction, fleet: str, found: Sequence[HistoryEvent], *, 
         ]
         await tx.execute(insert(events).on_conflict_do_nothing(), rows)
         await moves.take(tx, fleet, _moves(found))
-        if gone := {event.bot for event in found if event.kind in _GOES and event.bot}:
-            await drains.forget(tx, fleet, sorted(gone))
+        if left := {event.bot for event in found if (event.kind, event.reason) == ("left", "shutdown") and event.bot}:
+            await drains.forget(tx, fleet, sorted(left))
     await tx.execute(update(fleets).where(fleets.c.name == fleet).values(recorded_to=recorded_to))
 
 

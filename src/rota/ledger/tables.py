@@ -254,6 +254,7 @@ drains = Table(
     Column("subject", Text, primary_key=True, comment="a hostname, or a bot's id"),
     _moment("deadline", "from when on what has not ended is killed", nullable=True),
     _moment("created_at", "when it was ordered", now=True),
+    _moment("gone_at", "since when the bot is off the roster without having said that it goes", nullable=True),
     comment="Servers and bots that are to finish what they have and take nothing new.",
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgpack
 
@@ -29,6 +29,9 @@ from rota.protocol import Working, deadline_after_ms
 
 STEP = 100
 """Bots flagged, or claims resolved, in one script call."""
+
+KillReason = Literal["operator", "drain"]
+"""An operator wants it; or the bot has not ended by the deadline of its drain."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +138,15 @@ def _owned(code: bytes, profile: bytes, epoch: bytes) -> Owned | ProblemError:
     return InvalidRequestError("That epoch was never granted for this profile.")
 
 
-async def kill(live: Live, fleet: str, bot: str) -> None:
+async def kill(live: Live, fleet: str, bot: str, reason: KillReason = "operator") -> None:
     """Removes the bot at once; its profile is held until the bot's lease must be over.
+
+    `reason` is for history.
 
     Raises:
         NotFoundError: there is no such bot on the roster.
     """
-    if await live.call("kill", fleet, bot) == b"unknown":
+    if await live.call("kill", fleet, bot, reason) == b"unknown":
         raise _no_bot(bot)
 
 
@@ -151,7 +156,8 @@ async def drain(live: Live, fleet: str, subject: str, *, draining: bool) -> int:
     `subject` is a hostname or a bot's id; bots that come in later find the order. Returns how many bots changed.
 
     Raises:
-        NotFoundError: the subject is a bot that is not on the roster.
+        NotFoundError: the subject is a bot that is not on the roster. While all may still come back after a loss, it
+            is drained when it comes.
     """
     ids = [subject] if "/" in subject else await members(live, fleet, subject)
     changed = 0

@@ -92,7 +92,7 @@ async def bots(live: Live, fleet: str, *, server: str, after: str = "", limit: i
     ids = sorted((f"{server}/{member.decode()}" for member in members), key=natural)
     if after:
         ids = [id_ for id_ in ids if natural(id_) > natural(after)]
-    return await _views(live, fleet, ids[:limit], ttl)
+    return await named(live, fleet, ids[:limit], ttl=ttl)
 
 
 async def page(
@@ -122,8 +122,26 @@ async def page(
 
 async def bot(live: Live, fleet: str, bot_id: str, *, ttl: float) -> BotView | None:
     """One bot, or None where it is not on the roster."""
-    found = await _views(live, fleet, [bot_id], ttl)
+    found = await named(live, fleet, [bot_id], ttl=ttl)
     return found[0] if found else None
+
+
+async def named(live: Live, fleet: str, ids: Sequence[str], *, ttl: float) -> list[BotView]:
+    """Those of these bots that are on the roster."""
+    found: list[BotView] = []
+    for part in _batched(ids):
+        entries, details, deadlines, *time = await live.read(
+            ("HMGET", keys.roster(fleet), *part),
+            ("HMGET", keys.details(fleet), *part),
+            ("ZMSCORE", keys.due(fleet), *part),
+            *clock(fleet),
+        )
+        now_ms = read_clock(*time)
+        for id_, entry, detail, deadline in zip(part, entries, details, deadlines, strict=True):
+            # A bot may have gone between these reads.
+            if entry is not None and detail is not None and deadline is not None:
+                found.append(_view(id_, entry, detail, float(deadline) - now_ms, ttl))
+    return found
 
 
 async def profiles(live: Live, fleet: str, ids: Sequence[str]) -> dict[str, ProfileView]:
@@ -169,23 +187,6 @@ async def held(live: Live, fleet: str, limit: int) -> list[ProfileView]:
 async def _profile_list(live: Live, fleet: str, ids: list[str]) -> list[ProfileView]:
     found = await profiles(live, fleet, ids)
     return [found[id_] for id_ in ids if id_ in found]
-
-
-async def _views(live: Live, fleet: str, ids: list[str], ttl: float) -> list[BotView]:
-    found: list[BotView] = []
-    for part in _batched(ids):
-        entries, details, deadlines, *time = await live.read(
-            ("HMGET", keys.roster(fleet), *part),
-            ("HMGET", keys.details(fleet), *part),
-            ("ZMSCORE", keys.due(fleet), *part),
-            *clock(fleet),
-        )
-        now_ms = read_clock(*time)
-        for id_, entry, detail, deadline in zip(part, entries, details, deadlines, strict=True):
-            # A bot may have gone between these reads.
-            if entry is not None and detail is not None and deadline is not None:
-                found.append(_view(id_, entry, detail, float(deadline) - now_ms, ttl))
-    return found
 
 
 def _view(id_: str, entry: bytes, detail: bytes, left_ms: float, ttl: float) -> BotView:

@@ -227,7 +227,6 @@ local function remove_bot(id, bot)
   call('HDEL', details, id)
   call('ZREM', due, id)
   call('SREM', server_prefix .. server, instance)
-  call('SREM', drains, id)
   call('ZREM', contested, id)
   if call('HINCRBY', servers, server, -1) <= 0 then call('HDEL', servers, server) end
   call('HINCRBY', counts, 'b' .. bot.phase, -1)

@@ -6,13 +6,16 @@
 -- ARGV[2] draining   1 or 0
 -- ARGV[3] bots       msgpack array: ids of the bots concerned, at most 100
 -- Replies: number of bots whose flag has changed
--- Refusals: -1 where the subject is a bot that is not on the roster
+-- Refusals: -1 where the subject is a bot that is not on the roster; one that did not say that it goes finds the order
+--           when it comes back, and so does everybody after a loss
 local subject, draining, bots = ARGV[1], ARGV[2] == '1', cmsgpack.unpack(ARGV[3])
-if match(subject, '/') and call('HEXISTS', roster, subject) == 0 then
+local on_roster = not match(subject, '/') or call('HEXISTS', roster, subject) == 1
+if not draining then
   call('SREM', drains, subject)
-  return -1
+elseif on_roster or not built or now < quiet then
+  call('SADD', drains, subject)
 end
-if draining then call('SADD', drains, subject) else call('SREM', drains, subject) end
+if not on_roster then return -1 end
 
 local function set_flag(id, bot)
   local was = bot.phase

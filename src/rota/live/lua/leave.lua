@@ -18,4 +18,6 @@ if bot.phase ~= 'i' and reason == 'crash' then
 end
 unbind(bot, reason)
 remove_bot(id, bot)
+-- After a crash it comes back, and is still to go.
+if reason == 'shutdown' then call('SREM', drains, id) end
 return 'ok'

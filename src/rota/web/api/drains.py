@@ -30,11 +30,16 @@ class NewDrain(Body):
 
 
 class Drain(BaseModel):
-    """One drain; `bots_left` counts the bots concerned that are on the roster, null while live state is away."""
+    """One drain.
+
+    `gone_at` tells since when a bot is off the roster without having said that it goes; `bots_left` counts the bots
+    concerned that are on the roster, null while live state is away.
+    """
 
     subject: str
     deadline: datetime | None
     created_at: datetime
+    gone_at: datetime | None
     bots_left: int | None
 
 
@@ -68,6 +73,7 @@ async def _seen(state: State, fleet: str, found: Sequence[ledger_drains.Drain]) 
             subject=drain.subject,
             deadline=drain.deadline,
             created_at=drain.created_at,
+            gone_at=drain.gone_at,
             bots_left=None if left is None else left[drain.subject],
         )
         for drain in found

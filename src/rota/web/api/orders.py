@@ -50,15 +50,15 @@ async def undrain(state: State, fleet: str, bot: str) -> None:
 
     Raises:
         ConflictError: its whole server is being drained.
-        NotFoundError: there is no such bot on the roster.
+        NotFoundError: it is neither on the roster nor being drained.
     """
-    await require_bot(state, fleet, bot)
     host = bot.partition("/")[0]
     async with state.ledger.begin() as tx:
         if await drains.named(tx, fleet, [host]):
             message = f"The server {host} is being drained, and so is {bot}: `rota server undrain {host}` ends both."
             raise ConflictError(message)
-        await drains.forget(tx, fleet, [bot])
+        if not await drains.forget(tx, fleet, [bot]):
+            await require_bot(state, fleet, bot)
     await _carry_out(state, fleet)
 
 

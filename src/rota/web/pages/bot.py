@@ -70,9 +70,10 @@ async def bot_page(
 ) -> Response:
     """The bot's page; 404 where it is not on the roster, with what history knows of it."""
     page = await _read(request, hostname, instance, fleet, killed=killed)
-    if page.bot is None and not page.past and not killed:
+    known = bool(page.bot or killed or page.drains.drain)
+    if not known and not page.past:
         raise NotFoundError(f"There is no bot {page.id} on the roster, and none is in the history.")
-    status = 200 if page.bot or killed else 404
+    status = 200 if known else 404
     return render(request, "bot.html", page, title=page.id, status=status)
 
 
