@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
+from rota.live import bots as live_bots
+from rota.live.beats import Answer
+from rota.live.bots import Newcomer
+from rota.live.entries import DIGEST_BYTES, idle_entry
+from rota.web.tokens import TokenOwner
 from tests.conformance.fleet import Fleet
 from tests.conformance.site import Json, Site
 
@@ -133,6 +140,65 @@ async def test_a_profile_finds_the_one_bot_that_bears_its_labels(bots: Fleet) ->
         assert sum(task.done() for task in waiting) == 1
 
 
+async def test_a_start_asks_the_one_bot_of_two_thousand_that_bears_its_labels_and_no_other(
+    bots: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, told = bots.site.state, Counter[str]()
+    owners = [TokenOwner("default", f"farm-1/{number}", number.to_bytes(DIGEST_BYTES)) for number in range(2001)]
+    fitting = owners[1000].bot
+
+    async def enter(owner: TokenOwner) -> None:
+        labels = {"kind": "site" if owner.bot == fitting else "mail", "region": "eu"}
+        newcomer = Newcomer(owner.bot, owner.digest, "", labels, "")
+        await live_bots.auth(state.live, owner.fleet, newcomer, ttl=90, leased=None)
+
+    def tell(bot: str, answer: object) -> None:
+        told[f"{bot} {answer.code if isinstance(answer, Answer) else answer}"] += 1
+
+    await asyncio.gather(*map(enter, owners))
+    for owner in owners:
+        entry = idle_entry(owner.digest, accepting=True, status="")
+        state.waiting.beat(owner, entry, 99_000, partial(tell, owner.bot), idle=True, seconds=60)
+    await until(lambda: _all_wait(bots, owners))
+    asked: list[str] = []
+    add = state.beats.add
+
+    def note(fleet: str, bot: str, *rest: Any) -> None:
+        asked.append(bot)
+        add(fleet, bot, *rest)
+
+    monkeypatch.setattr(state.beats, "add", note)
+    await bots.profile(labels={"kind": "site"})
+    await until(lambda: _any(told))
+    assert asked == [fitting]
+    assert told == {f"{fitting} start": 1}
+
+
+async def test_bots_of_other_labels_are_left_for_profiles_that_require_them(bots: Fleet) -> None:
+    for number, labels in enumerate(({"kind": "site", "gpu": "yes"}, {"kind": "site"}, {})):
+        await bots.auth(str(number), labels=labels)
+    async with held(bots, "0", "1", "2") as (able, fitting, plain):
+        # From the first on, their labels are known.
+        for task, wanted in ((fitting, {"kind": "site"}), (plain, {}), (able, {"gpu": "yes"})):
+            await bots.profile(f"p{len(wanted)}{'gpu' in wanted}", labels=wanted)
+            assert (await soon(task))["instruction"] == "start"
+
+
+async def test_a_bot_that_comes_back_with_other_labels_is_known_by_those(bots: Fleet) -> None:
+    await bots.auth("1", labels={"kind": "mail"})
+    async with held(bots, "1") as (earlier,):
+        await bots.profile("first", labels={"kind": "site"})
+        await bots.auth("1", labels={"kind": "site"})
+        with pytest.raises(AssertionError, match="unknown_bot"):
+            await earlier
+    assert (await bots.beat("1"))["instruction"] == "start"
+    await bots.call("1", "leave", json={})
+    await bots.auth("1", labels={"kind": "book"})
+    async with held(bots, "1") as (waiting,):
+        await bots.profile("second", labels={"kind": "book"})
+        assert (await soon(waiting))["assignment"]["name"] == "second"
+
+
 async def test_without_news_the_answer_comes_when_the_wait_is_over(bots: Fleet) -> None:
     await bots.auth("1")
     began = time.monotonic()
@@ -195,6 +261,16 @@ async def test_held_heartbeats_outlast_the_loss_of_live_state(bots: Fleet, site:
     await site.state.live.read(("FLUSHDB",))
     await site.build()
     assert (await asyncio.wait_for(request, 5)).json()["code"] == "unknown_bot"
+
+
+async def _all_wait(bots: Fleet, owners: list[TokenOwner]) -> bool:
+    """Whether all are held, and their first beats are answered."""
+    fleet = bots.site.state.waiting._fleets["default"]
+    return bool(fleet.position) and all(fleet.held[owner.bot].timer is not None for owner in owners)
+
+
+async def _any(found: Counter[str]) -> bool:
+    return bool(found)
 
 
 async def _number(bots: Fleet, number: int) -> bool:

@@ -165,3 +165,14 @@ def moment(ms: float) -> datetime | None:
 def class_of(labels: Mapping[str, str]) -> str:
     """The canonical text of required labels, `a=1,b=2`, or `-` for none."""
     return ",".join(f"{name}={labels[name]}" for name in sorted(labels)) or "-"
+
+
+def required_labels(class_: str) -> frozenset[tuple[str, str]]:
+    """The labels of which `class_of` made the text.
+
+    >>> sorted(required_labels("kind=site,region=eu"))
+    [('kind', 'site'), ('region', 'eu')]
+    """
+    if class_ == "-":
+        return frozenset()
+    return frozenset((name, value) for name, _, value in (part.partition("=") for part in class_.split(",")))

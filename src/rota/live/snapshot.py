@@ -144,6 +144,15 @@ async def named(live: Live, fleet: str, ids: Sequence[str], *, ttl: float) -> li
     return found
 
 
+async def labels(live: Live, fleet: str, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The labels by which these bots are chosen; those that are not on the roster are left out."""
+    found: dict[str, dict[str, str]] = {}
+    for part in _batched(ids):
+        (details,) = await live.read(("HMGET", keys.details(fleet), *part))
+        found |= {id_: parse_details(text).labels for id_, text in zip(part, details, strict=True) if text is not None}
+    return found
+
+
 async def profiles(live: Live, fleet: str, ids: Sequence[str]) -> dict[str, ProfileView]:
     """What live state knows of these profiles; unknown ones are left out."""
     found: dict[str, ProfileView] = {}
@@ -159,12 +168,6 @@ async def scan_profiles(live: Live, fleet: str, cursor: int) -> tuple[list[Profi
     """Some hundreds of all profiles that live state knows, and the cursor of the next ones (0 at the end)."""
     ((position, flat),) = await live.read(("HSCAN", keys.profiles(fleet), cursor, "COUNT", STEP))
     return [parse_profile_entry(name.decode(), entry) for name, entry in pairs(flat)], int(position)
-
-
-async def waiting_count(live: Live, fleet: str) -> int:
-    """How many profiles wait."""
-    (number,) = await live.read(("HGET", keys.counts(fleet), "pq"))
-    return int(number or 0)
 
 
 async def waiting(live: Live, fleet: str, limit: int) -> list[ProfileView]:

@@ -16,11 +16,11 @@ from rota.errors import BodyTooLargeError, InternalError, ProblemError, RotaErro
 from rota.live.beats import Answer
 from rota.protocol import MAX_BEAT_BYTES, BeatFields
 from rota.web import heartbeats
+from rota.web.held import Held
 from rota.web.http import JSON, bearer, problem_body, problem_headers
 from rota.web.policies import Policy
 from rota.web.state import State
 from rota.web.tokens import TokenOwner, read_token
-from rota.web.waiting import Held
 
 PATH = b"/bot/heartbeat"
 OK = 200

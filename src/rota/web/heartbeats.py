@@ -21,11 +21,11 @@ from rota.ledger import profiles as ledger_profiles
 from rota.live.beats import Answer, Tell, settle
 from rota.live.entries import idle_entry, idle_entry_of, working_entry
 from rota.protocol import BeatFields, BeatOfMany, HeartbeatsRequest
+from rota.web.held import Held
 from rota.web.http import ClientGoneError, Receive, as_problem
 from rota.web.policies import Policy
 from rota.web.state import State
 from rota.web.tokens import Lease, TokenOwner, read_token
-from rota.web.waiting import Held
 
 _ONE = TypeAdapter(BeatFields)
 _MANY = TypeAdapter(HeartbeatsRequest)

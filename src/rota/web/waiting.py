@@ -1,14 +1,13 @@
 """Heartbeats that are held until there is something new for their bots (long poll), so that an order acts at once.
 
 Each worker follows the event streams of its fleets and lets a bot beat once more when an event concerns it; what comes
-of that is its answer. When a profile waits, as many idle bots are tried as there are profiles, and more only where they
-do not get them. A hold changes nothing in live state: the bot's deadline counts from the beat.
+of that is its answer. When profiles wait, as many idle bots with their labels are tried as there are profiles, and more
+only where they do not get them. A hold changes nothing in live state: the bot's deadline counts from the beat.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
@@ -17,19 +16,22 @@ from weakref import WeakSet
 import structlog
 
 from rota.errors import RotaError
-from rota.live import events
+from rota.live import events, snapshot
 from rota.live.beats import Answer, Beats, Tell
-from rota.live.entries import repeated_entry
+from rota.live.entries import repeated_entry, required_labels
 from rota.live.events import Event
 from rota.live.scripts import Live
-from rota.live.snapshot import waiting_count
+from rota.web.held import Group, Held, Reserve
 from rota.web.tokens import TokenOwner
 
 CONCERNS = frozenset(["stopping", "reconfigured", "draining", "undrained", "replaced", "killed", "died", "left"])
 """Events after which the bot that they name is to be told something else."""
 TRIED_AT_ONCE = 64
+"""Profiles for which idle bots are looked for in one go, each for one."""
 MOST_TRIED = 1024
-"""Idle bots that are tried for waiting profiles that no bot gets: most likely none bears their labels."""
+"""Idle bots that get nothing although their labels fit: most likely nothing is given out at the moment."""
+WAITS = "waiting"
+"""The phase of a profile that a bot may get, and the event that tells of it."""
 ENDS_WITHIN = 3.0
 PAUSE = 1.0
 """Seconds until the next try after the live store was away."""
@@ -44,30 +46,15 @@ def end_waits() -> None:
         each.end()
 
 
-class Held:
-    """One heartbeat that waits: whose it is, what it says, and who is called with its answer."""
-
-    __slots__ = ("bot", "deadline_ms", "entry", "fleet", "tell", "timer")
-
-    def __init__(self, owner: TokenOwner, entry: bytes, deadline_ms: int, tell: Tell) -> None:
-        self.fleet = owner.fleet
-        self.bot = owner.bot
-        self.entry = entry
-        self.deadline_ms = deadline_ms
-        self.tell: Tell | None = tell
-        """None once it was called."""
-        self.timer: asyncio.TimerHandle | None = None
-
-
 class _Fleet:
-    """The held heartbeats of one fleet, by bot; those of idle bots in the order of their coming."""
+    """The held heartbeats of one fleet, by bot; those of idle bots by labels, too."""
 
     def __init__(self) -> None:
-        self.held: dict[str, Held] = {}
-        self.idle: dict[str, Held] = {}
+        self.held: Group = {}
+        self.idle = Reserve()
         self.position = ""
         """Id of the last event that was seen; empty before the first look."""
-        self.wanted = 0
+        self.wanted: dict[str, None] = {}
         """Profiles that have begun to wait and for which no idle bot was found yet."""
         self.matching: asyncio.Task[None] | None = None
 
@@ -135,7 +122,7 @@ class Waiting:
             self._tell(before, None)
         fleet.held[held.bot] = held
         if idle:
-            fleet.idle[held.bot] = held
+            fleet.idle.enter(held)
         if self._follower is None or self._follower.done():
             self._follower = asyncio.create_task(self._follow())
 
@@ -146,8 +133,7 @@ class Waiting:
         fleet = self._fleets[held.fleet]
         if fleet.held.get(held.bot) is held:
             del fleet.held[held.bot]
-        if fleet.idle.get(held.bot) is held:
-            del fleet.idle[held.bot]
+        fleet.idle.leave(held)
 
     def _begin(self, held: Held, seconds: float, answer: Answer | RotaError | None) -> None:
         """Its first beat is answered; where that says nothing new, the wait begins."""
@@ -198,8 +184,8 @@ class Waiting:
                 # A new stream: everything may be otherwise.
                 for held in tuple(fleet.held.values()):
                     self._beat_again(held)
-            elif event.kind == "waiting":
-                fleet.wanted += 1
+            elif event.kind == WAITS:
+                fleet.wanted[event.profile or ""] = None
             elif event.kind in CONCERNS or (event.kind == "auth" and event.reason == "replaced"):
                 held_one = fleet.held.get(event.bot or "")
                 if held_one is not None:
@@ -222,34 +208,59 @@ class Waiting:
             hear(error)
 
     async def _match(self, name: str, fleet: _Fleet) -> None:
-        """Finds idle bots for the profiles that have begun to wait."""
-        # Those who got nothing; the others wait no more.
-        tried: set[str] = set()
-        while fleet.wanted and len(tried) < MOST_TRIED and not self._ended:
-            wanted = min(fleet.wanted, TRIED_AT_ONCE)
-            batch = list(islice((held for bot, held in fleet.idle.items() if bot not in tried), wanted))
-            if not batch:
-                break
-            started = await self._try(batch)
-            tried |= {held.bot for held in batch if fleet.idle.get(held.bot) is held}
-            fleet.wanted = max(0, fleet.wanted - started)
-            with contextlib.suppress(RotaError):
-                if fleet.wanted and started < len(batch) and not await waiting_count(self._live, name):
-                    # Others had free bots, too.
-                    break
-        fleet.wanted = 0
+        """Lets idle bots ask for the profiles that have begun to wait: as many as there are, with their labels."""
+        tried: set[Held] = set()
+        try:
+            while fleet.wanted and len(tried) < MOST_TRIED and not self._ended:
+                chosen = await self._choose(name, fleet, tried)
+                await self._try(chosen)
+                # Who got nothing is not asked again; the others wait no more.
+                tried |= {held for held in chosen if held.tell is not None}
+        except RotaError as error:
+            log.warning("no bots are chosen for what waits", error=str(error))
+        fleet.wanted.clear()
 
-    async def _try(self, batch: Sequence[Held]) -> int:
-        """Lets these beat once more, and says how many of them were given a profile."""
-        answers: list[Answer | RotaError | None] = []
-        done = asyncio.Event()
+    async def _choose(self, name: str, fleet: _Fleet, tried: set[Held]) -> list[Held]:
+        """A bot for each of the first profiles; those that no bot is left for, or that wait no more, are dropped."""
+        wanted = list(islice(fleet.wanted, TRIED_AT_ONCE))
+        found = await snapshot.profiles(self._live, name, wanted)
+        waits = {id_: required_labels(view.class_) for id_, view in found.items() if view.phase == WAITS}
+        if any(waits.values()):
+            await self._meet_strangers(name, fleet.idle)
+        chosen: dict[Held, None] = {}
+        candidates = {required: fleet.idle.suited(required) for required in waits.values()}
+        for id_ in wanted:
+            one = None
+            if id_ in waits:
+                one = next((held for held in candidates[waits[id_]] if held not in tried and held not in chosen), None)
+            if one is None:
+                fleet.wanted.pop(id_, None)
+            else:
+                chosen[one] = None
+        return list(chosen)
 
-        def told(answer: Answer | RotaError | None) -> None:
-            answers.append(answer)
-            if len(answers) == len(batch):
+    async def _meet_strangers(self, name: str, idle: Reserve) -> None:
+        """Learns what labels the bots bear of which that is not known yet."""
+        strangers = idle.strangers()
+        for start in range(0, len(strangers), snapshot.STEP):
+            part = strangers[start : start + snapshot.STEP]
+            labels = await snapshot.labels(self._live, name, [held.bot for held in part])
+            for held in part:
+                idle.sort(held, labels.get(held.bot, {}))
+        idle.forget_others()
+
+    async def _try(self, batch: Sequence[Held]) -> None:
+        """Lets these beat once more, and waits until all are answered."""
+        if not batch:
+            return
+        done, left = asyncio.Event(), len(batch)
+
+        def told(_: Answer | RotaError | None) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
                 done.set()
 
         for held in batch:
             self._beat_again(held, told)
         await done.wait()
-        return sum(isinstance(answer, Answer) and answer.code == "start" for answer in answers)
