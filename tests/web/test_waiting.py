@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,11 @@ from rota.live import bots as live_bots
 from rota.live.beats import Answer
 from rota.live.bots import Newcomer
 from rota.live.entries import DIGEST_BYTES, idle_entry
+from rota.settings import Settings
+from rota.web.app import open_state
 from rota.web.tokens import TokenOwner
 from tests.conformance.fleet import Fleet
-from tests.conformance.site import Json, Site
+from tests.conformance.site import Json, Site, connected
 
 WAIT = 20
 
@@ -32,6 +35,17 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
 @pytest.fixture
 async def bots(site: Site) -> Fleet:
     return await Fleet.of(site)
+
+
+@pytest.fixture
+async def elsewhere(bots: Fleet, valkey_url: str, web_database_url: str) -> AsyncIterator[Fleet]:
+    """The same bots, who speak with another worker on the same stores."""
+    site = bots.site
+    async with (
+        open_state(Settings(), f"{valkey_url}?db=1", web_database_url) as state,
+        connected(site.app, state) as wire,
+    ):
+        yield Fleet(replace(site, state=state, wire=wire), bots.key, bots.tokens)
 
 
 @asynccontextmanager
@@ -107,16 +121,28 @@ async def test_a_start_answers_as_many_bots_as_there_are_profiles(bots: Fleet) -
         assert bots.site.state.waiting.number == 9
 
 
-async def test_a_beat_that_is_still_held_does_not_end_what_its_bot_has_begun_since(bots: Fleet, site: Site) -> None:
+async def test_a_beat_that_another_worker_holds_does_not_end_what_its_bot_has_begun_since(
+    bots: Fleet, elsewhere: Fleet
+) -> None:
     await bots.auth("1")
     async with held(bots, "1", accepting=False) as (stale,):
-        profile = await bots.profile()
-        work = (await bots.beat("1"))["assignment"]
+        profile = await elsewhere.profile()
+        work = (await elsewhere.beat("1"))["assignment"]
         working = {"profile": profile, "epoch": work["epoch"], "revision": work["revision"]}
-        assert (await bots.beat("1", working))["instruction"] == "continue"
-        await site.rest.post(f"/api/v1/profiles/{profile}/stop")
+        assert (await elsewhere.beat("1", working))["instruction"] == "continue"
+        assert not stale.done()
+        await elsewhere.site.rest.post(f"/api/v1/profiles/{profile}/stop")
         assert (await soon(stale))["instruction"] == "stop"
-        assert (await bots.beat("1", working))["instruction"] == "stop"
+        assert (await elsewhere.beat("1", working))["instruction"] == "stop"
+
+
+async def test_a_heartbeat_at_another_worker_leaves_the_held_one_to_its_own_end(bots: Fleet, elsewhere: Fleet) -> None:
+    await bots.auth("1")
+    async with held(bots, "1") as (first,):
+        assert (await elsewhere.beat("1"))["instruction"] == "wait"
+        assert bots.site.state.waiting.number == 1
+        bots.site.state.waiting.end()
+        assert (await soon(first))["instruction"] == "wait"
 
 
 async def test_many_starts_at_once_find_as_many_bots(bots: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +260,28 @@ async def test_a_bot_that_beats_again_has_its_earlier_heartbeat_answered(bots: F
         assert not second.done()
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
+
+
+@pytest.mark.parametrize("call", ["heartbeat", "heartbeats"])
+async def test_a_newer_heartbeat_that_does_not_wait_has_the_held_one_answered(bots: Fleet, call: str) -> None:
+    working = await bots.work()
+    async with held(bots, "1", working=working) as (first,):
+        beat = {"working": working}
+        many = {"beats": [{**beat, "token": bots.tokens["1"]}]}
+        newer = await bots.call("1", call, json=beat if call == "heartbeat" else many)
+        assert '"continue"' in newer.text
+        assert (await soon(first))["instruction"] == "continue"
+        assert bots.site.state.waiting.number == 0
+
+
+async def test_a_heartbeat_with_a_token_that_is_not_the_bots_leaves_its_held_one_alone(bots: Fleet) -> None:
+    await bots.auth("1")
+    async with held(bots, "1") as (first,):
+        forged = bots.tokens["1"][:-2] + "xx"
+        answer = await bots.site.wire.post("/bot/heartbeat", headers={"authorization": f"Bearer {forged}"}, json={})
+        assert answer.status_code == 401
+        assert not first.done()
+        assert bots.site.state.waiting.number == 1
 
 
 async def test_a_process_whose_slot_is_taken_hears_of_it_at_once(bots: Fleet) -> None:

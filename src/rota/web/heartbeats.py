@@ -62,6 +62,7 @@ def begin(state: State, owner: TokenOwner, said: BeatFields, policy: Policy, tel
     """
     entry, seconds = _entry(owner.digest, said), said.get("wait", 0)
     if not seconds:
+        state.waiting.outdate(owner)
         state.beats.add(owner.fleet, owner.bot, entry, policy.deadline_ms, tell)
         return None
     idle = said.get("working") is None and said.get("accepting", True)
@@ -161,6 +162,7 @@ async def _beat_fleet(
         return
     flat: list[str | bytes] = []
     for _, owner, beat in members:
+        state.waiting.outdate(owner)
         flat.append(owner.bot)
         flat.append(_entry(owner.digest, beat))
     answers = await state.beats.many(fleet, flat, policy.deadline_ms)

@@ -94,6 +94,15 @@ class Waiting:
             raise
         return held
 
+    def outdate(self, owner: TokenOwner) -> None:
+        """Answers the bot's held heartbeat, if there is one: it has sent another."""
+        fleet = self._fleets.get(owner.fleet)
+        if fleet is not None:
+            held = fleet.held.get(owner.bot)
+            # A token that is not the bot's own ends nothing.
+            if held is not None and held.digest == owner.digest:
+                self._tell(held, None)
+
     def forget(self, held: Held) -> None:
         """The bot hung up: nobody waits for the answer any more."""
         held.tell = None
