@@ -140,6 +140,7 @@ class Run:
             self._store.stop()
         elif step.fault == "worker_full":
             self._monkeypatch.setattr(beats, "MOST_WAITING", 0)
+            self._monkeypatch.setattr(beats, "MOST_OF_CALLS", 1)  # of a bot at work
         else:
             error = RateLimitedError(retry_after=3) if step.fault == "refuse_by_rate" else RuntimeError("made up")
             self._monkeypatch.setattr(self._site.state.beats, "add", _Raiser(error))

@@ -150,6 +150,8 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert number("heartbeats that may wait for their turn in one web worker") == beats.MOST_WAITING
     assert number("lists and objects within each other in a record's `data`") == storable.MAX_DEPTH
     assert number("integers in `data`") == storable.MAX_DIGITS
+    waits = "heartbeats in calls of many that may wait for their answers in one web worker"
+    assert number(waits) == beats.MOST_OF_CALLS
     assert f"{protocol.MAX_EPOCH:,}" in limit("`epoch`")
     assert f"stay open for {KEEP_ALIVE} seconds" in PROTOCOL
 

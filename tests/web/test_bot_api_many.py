@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from rota.embedded import EmbeddedValkey
 from tests.conformance.fleet import Fleet
 from tests.conformance.site import Json, Site
 
@@ -53,6 +55,51 @@ async def test_all_kinds_of_bad_beats_have_their_errors_in_their_places(bots: Fl
     beats = [part for bad in BAD.values() for part in (bad % token.encode(), beat(token))]
     answer = await call(bots.site, *beats)
     assert [told(reply) for reply in answer.json()["replies"]] == ["invalid_request", "wait"] * len(BAD)
+
+
+async def test_while_too_much_waits_idle_bots_are_put_off_and_then_whole_calls(
+    bots: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, goes_on = bots.site.state.live, asyncio.Event()
+    ask = live.call
+
+    async def slow(verb: str, *arguments: Any) -> Any:
+        if verb == "beat":
+            await goes_on.wait()
+        return await ask(verb, *arguments)
+
+    working = [beat(bots.tokens[name], working=work) for name in "12345" for work in [await bots.work(name, name)]]
+    await bots.auth("6")
+    idle = beat(bots.tokens["6"])
+    monkeypatch.setattr("rota.live.beats.MOST_OF_CALLS", 4)
+    monkeypatch.setattr(live, "call", slow)
+    first = asyncio.create_task(call(bots.site, *working[:2]))
+    await under_way(bots, 2)
+    mixed = asyncio.create_task(call(bots.site, idle, working[2], idle))
+    await under_way(bots, 3)
+    for refused in (await call(bots.site, idle), await call(bots.site, *working[3:], idle)):
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert refused.headers["retry-after"] == "5"
+    goes_on.set()
+    assert [told(reply) for reply in (await first).json()["replies"]] == ["continue"] * 2
+    assert [told(reply) for reply in (await mixed).json()["replies"]] == ["unavailable", "continue", "unavailable"]
+    await under_way(bots, 0)
+    assert [told(reply) for reply in (await call(bots.site, idle)).json()["replies"]] == ["wait"]
+
+
+async def test_the_beats_of_a_call_that_fails_wait_no_more(fragile: Site, own_valkey: EmbeddedValkey) -> None:
+    bots = await Fleet.of(fragile)
+    await bots.auth("1")
+    own_valkey.stop()
+    assert (await call(fragile, beat(bots.tokens["1"]))).status_code == 503
+    await under_way(bots, 0)
+
+
+async def under_way(bots: Fleet, number: int) -> None:
+    """Waits until so many beats of calls wait for their answers."""
+    async with asyncio.timeout(10):
+        while bots.site.state.beats._of_calls != number:  # noqa: ASYNC110 - nobody is told of it
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

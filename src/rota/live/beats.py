@@ -28,6 +28,9 @@ GATHER = 0.002
 """Seconds that it waits for them."""
 MOST_WAITING = 20_000
 """Beats that may wait for their turn in one worker; above it they are told to come back. Half of it for idle bots."""
+MOST_OF_CALLS = 100_000
+"""Beats that came together, in calls of many, and may wait for their answers in one worker: each costs a fifth of one
+that came by itself. Above half of it those of idle bots are put off."""
 BINDINGS_A_CALL = 12
 """Bots to which one script call gives work at most, as in beat.lua."""
 _IDLE = ord("i")
@@ -56,6 +59,8 @@ class Beats:
         self._live = live
         self._gatherers: dict[str, _Gatherer] = {}
         self._slowest = 0.0
+        self._of_calls = 0
+        """Beats of `many` under way."""
 
     def take_slowest(self) -> float:
         """Seconds that the slowest script call took since this was last asked; those that failed do not count."""
@@ -81,24 +86,45 @@ class Beats:
         self.add(fleet, bot, entry, deadline_ms, partial(settle, future))
         return future
 
-    async def many(self, fleet: str, beats: Sequence[str | bytes], deadline_ms: int) -> dict[int, Answer]:
+    async def many(
+        self, fleet: str, beats: Sequence[str | bytes], deadline_ms: int
+    ) -> dict[int, Answer | UnavailableError]:
         """The answers to beats that came together, by their place from 0; nothing where there is nothing new to say.
 
-        `beats` has a bot's id and its entry in turn.
+        `beats` has a bot's id and its entry in turn. While too many wait, idle bots are put off: an error each.
 
         Raises:
-            UnavailableError: the store is away.
+            UnavailableError: the store is away, or too many wait for any of these; none was taken then.
         """
-        news = {}
-        for start in range(0, len(beats), 2 * BATCH):
-            for index, answer in await self._call(fleet, beats[start : start + 2 * BATCH], deadline_ms):
-                news[start // 2 + index] = answer
+        places, number = self._admitted(beats), len(beats) // 2
+        news: dict[int, Answer | UnavailableError] = {}
+        if len(places) < number:
+            news = dict.fromkeys(set(range(number)).difference(places), _too_many())
+            beats = [part for at in places for part in beats[2 * at : 2 * at + 2]]
+        self._of_calls += len(places)
+        try:
+            for start in range(0, len(places), BATCH):
+                step = beats[2 * start : 2 * (start + BATCH)]
+                for index, answer in await self._call(fleet, step, deadline_ms):
+                    news[places[start + index]] = answer
+        finally:
+            self._of_calls -= len(places)
         return news
 
     async def aclose(self) -> None:
         """Waits for the calls under way."""
         for gatherer in self._gatherers.values():
             await gatherer.finished()
+
+    def _admitted(self, beats: Sequence[str | bytes]) -> Sequence[int]:
+        """The places of those for which there is room: all, or the bots' that are at work."""
+        number = len(beats) // 2
+        if self._of_calls + number <= MOST_OF_CALLS // 2:
+            return range(number)
+        working = [at for at in range(number) if beats[2 * at + 1][DIGEST_BYTES] != _IDLE]
+        if not working or self._of_calls + len(working) > MOST_OF_CALLS:
+            raise _too_many()
+        return working
 
     async def _call(self, fleet: str, beats: Sequence[str | bytes], deadline_ms: int) -> list[tuple[int, Answer]]:
         """The places from 0 of the beats that are answered otherwise than that nothing is new, with their answers."""
@@ -136,6 +162,10 @@ def settle(future: asyncio.Future[Answer | None], answer: Answer | RotaError | N
         future.set_result(answer)
 
 
+def _too_many() -> UnavailableError:
+    return UnavailableError("Too many heartbeats at once.", retry_after=5)
+
+
 class _Queue:
     """Beats that wait for their turn."""
 
@@ -164,7 +194,7 @@ class _Gatherer:
         idle = entry[DIGEST_BYTES] == _IDLE
         queue, most = (self._idle, MOST_WAITING // 2) if idle else (self._working, MOST_WAITING)
         if len(queue.tells) >= most:
-            raise UnavailableError("Too many heartbeats at once.", retry_after=5)
+            raise _too_many()
         queue.beats.append(bot)
         queue.beats.append(entry)
         queue.tells.append(tell)

@@ -126,7 +126,7 @@ async def heartbeats(state: State, body: bytes) -> bytes:
 
     Raises:
         InvalidRequestError: the body as a whole is not what the protocol says.
-        UnavailableError: a store is away; all beats may be sent again.
+        UnavailableError: a store is away, or too much waits; all beats may be sent again.
     """
     beats = _read_many(body)
     replies: list[str] = [""] * len(beats)
@@ -178,7 +178,7 @@ async def _beat_fleet(
         flat.append(owner.bot)
         flat.append(_entry(owner.digest, beat))
     answers = await state.beats.many(fleet, flat, policy.deadline_ms)
-    news = [_News(members[at][1], answer) for at, answer in answers.items()]
+    news = [_News(members[at][1], answer) for at, answer in answers.items() if isinstance(answer, Answer)]
     away: ProblemError | None = None
     configured: dict[Answer, str] = {}
     try:
@@ -190,6 +190,8 @@ async def _beat_fleet(
         answer = answers.get(at)
         if answer is None:
             replies[index] = nothing_new(beat, policy)
+        elif isinstance(answer, UnavailableError):
+            replies[index] = _error(answer)
         elif answer.code == "unknown":
             replies[index] = _error(UnknownBotError())
         elif answer.code in ("start", "reconfigure"):
