@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.parts import PARTS
@@ -29,13 +31,14 @@ def bench(
     sizes: Annotated[str, typer.Option(help="Sizes of fleets whose cost is compared.")] = "600,10000,100000,1000000",
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
-    """Measure rota on stores of its own; progress goes to stderr."""
+    """Measure rota on stores of its own; progress goes to stderr. A part that fails keeps no other from its results."""
     chosen = parts or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
         raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     options = Options(bots, seconds, rounds, _sizes(sizes))
     console = Console(stderr=True)
     rows: dict[str, list[Row]] = {}
+    failed: dict[str, str] = {}
     with console.status("starting") as status:
 
         def report(text: str) -> None:
@@ -46,16 +49,23 @@ def bench(
         for name in chosen:
             report(name)
             rows[name] = []
-            for row in PARTS[name](run):
-                # A run takes minutes: whoever ends it early has what was measured until then.
-                console.print(f"{name}: {row.what}: {_cell(row.value)} {row.unit}", highlight=False)
-                rows[name].append(row)
+            try:
+                for row in PARTS[name](run):
+                    # A run takes minutes: whoever ends it early has what was measured until then.
+                    console.print(f"{name}: {row.what}: {_cell(row.value)} {row.unit}", highlight=False)
+                    rows[name].append(row)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others' minutes are not to be lost
+                failed[name] = f"{type(error).__name__}: {error}"
+                console.print(traceback.format_exc(), markup=False, highlight=False)
     if as_json:
         found = [{"part": name, **row.as_json()} for name, of_part in rows.items() for row in of_part]
-        typer.echo(json.dumps({"bots": bots, "seconds": seconds, "rounds": rounds, "rows": found}, ensure_ascii=False))
+        chosen_sizes = {"bots": bots, "seconds": seconds, "rounds": rounds}
+        typer.echo(json.dumps({**chosen_sizes, "rows": found, "failed": failed}, ensure_ascii=False))
     else:
         # Elsewhere than on a terminal nothing has to fit anywhere.
-        Console(width=None if Console().is_terminal else WIDTH).print(_table(rows))
+        Console(width=None if Console().is_terminal else WIDTH).print(_table(rows, failed))
+    if failed:
+        raise typer.Exit(1)
 
 
 def _sizes(text: str) -> Sequence[int]:
@@ -65,7 +75,7 @@ def _sizes(text: str) -> Sequence[int]:
         raise typer.BadParameter("whole numbers with commas between", param_hint="--sizes") from None
 
 
-def _table(rows: dict[str, list[Row]]) -> Table:
+def _table(rows: dict[str, list[Row]], failed: dict[str, str]) -> Table:
     table = Table(box=None)
     table.add_column("part")
     table.add_column("what", overflow="fold")
@@ -76,6 +86,8 @@ def _table(rows: dict[str, list[Row]]) -> Table:
             verdict = {True: "[green]held[/]", False: "[red]missed[/]", None: ""}[row.holds]
             figures = (_cell(row.value), row.unit, _cell(row.x_empty), _cell(row.x_script))
             table.add_row("" if at else part, row.what, *figures, str(row.target or ""), verdict)
+        if part in failed:
+            table.add_row("" if found else part, escape(failed[part]), *[""] * 5, "[red]failed[/]")
     return table
 
 
