@@ -7,12 +7,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from redis import Redis
 from typer.main import get_command
 
 from rota.cli.app import app
@@ -229,6 +231,27 @@ def test_a_fleet_is_made_shown_and_changed(rota: Run, name: str) -> None:
     assert "working 0" in rota("fleet", "status", name).stdout
     assert name in rota("fleet", "list").stdout
     assert "at least two intervals" in rota("fleet", "change", name, "--ttl", "1", code=2).stderr
+
+
+def test_a_deep_check_compares_everything_and_says_what_it_mended(rota: Run, server: RotaServer, name: str) -> None:
+    rota("fleet", "create", name)
+    with server.api as api:
+        while api.get(f"/fleets/{name}/check").raise_for_status().json()["findings"]:
+            time.sleep(0.1)  # until the steward has built its live state
+    sound = read(rota("check", "--deep", "--fleet", name, "--json"))
+    assert sound == {"ok": True, "findings": [], "compared": 0, "differences": [], "skipped": []}
+    (socket,) = server.data_dir.rglob("valkey.sock")
+    with Redis(unix_socket_path=str(socket)) as store:
+        # A profile that the ledger has never heard of, started and waiting for nobody.
+        store.hset(f"{{{name}}}:profiles", "prf_ghost", "- 0 1 1 0 o 0")
+        store.hincrby(f"{{{name}}}:counts", "po", 1)
+    told = rota("check", "--deep", "--fleet", name, code=1)
+    assert "1 of 1 differed, and were mended" in told.stdout
+    assert "prf_ghost: the ledger does not know it" in told.stdout
+    (incident,) = read(rota("incident", "list", "--fleet", name, "--json"))["items"]
+    assert incident["kind"] == "live_differs"
+    assert "live_differs since" in rota("check", "--fleet", name, code=1).stdout
+    assert "live state mended" in server.log()
 
 
 def test_login_prints_a_link_that_works_once(rota: Run) -> None:

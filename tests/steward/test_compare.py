@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from rota.errors import InvalidRequestError, NotFoundError
-from rota.ledger import fences, history, incidents
+from rota.ledger import fences, fleets, history, incidents
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
 from rota.ledger.tables import assignments, events
@@ -14,11 +14,12 @@ from rota.ledger.tables import outbox as outbox_table
 from rota.ledger.tables import profiles as profiles_table
 from rota.live import keys
 from rota.live.scripts import Live
-from rota.protocol import Working
+from rota.protocol import Working, deadline_after_ms
 from rota.steward import compare as compare_module
 from rota.steward import rounds
 from rota.steward.apply import apply
 from rota.steward.compare import compare
+from rota.steward.rebuild import rebuild
 from rota.steward.record import record
 from rota.steward.rounds import Comparison
 from tests.live.driver import Driver
@@ -174,7 +175,7 @@ async def test_a_history_that_is_behind_is_not_mended(
     monkeypatch.setattr(compare_module, "RECORDED_WITHIN", 0.2)
     await at_work(ledger, live, driver)
     step = await compare(ledger, live, driver.fleet)
-    assert step.differences == []
+    assert (step.differences, step.skipped) == ([], compare_module.BEHIND)
     async with ledger.begin() as tx:
         assert (await tx.execute(events.select().where(events.c.fleet == driver.fleet))).all() == []
 
@@ -199,7 +200,9 @@ async def test_everything_is_compared_in_bounded_steps(
 
 async def test_live_state_that_is_not_built_is_not_compared(ledger: Ledger, live: Live, policy: Fleet) -> None:
     await make_profile(ledger, policy.name)
-    assert await compare(ledger, live, policy.name) == compare_module.Compared(0)
+    step = await compare(ledger, live, policy.name)
+    assert (step.count, step.differences, step.next) == (0, [], None)
+    assert "not built" in (step.skipped or "")
 
 
 async def test_an_unknown_fleet_and_a_wrong_cursor_are_refused(ledger: Ledger, live: Live, driver: Driver) -> None:
@@ -225,6 +228,54 @@ async def test_a_comparison_reports_what_it_mended_until_the_next_finds_nothing(
     assert profile not in incident.message
     (incident,) = await after_a_whole_one(ledger, comparison, driver.fleet)
     assert incident.closed_at is not None
+
+
+async def test_whoever_compares_what_was_mended_is_reported_and_added_to_what_was_before(
+    ledger: Ledger, live: Live, driver: Driver
+) -> None:
+    for number in range(2):
+        await live.read(("HSET", keys.profiles(driver.fleet), f"prf_ghost{number}", "- 0 1 1 0 o 0"))
+        await live.read(("HINCRBY", keys.counts(driver.fleet), "po", 1))
+        assert len(await differences(ledger, live, driver.fleet)) == 1
+        async with ledger.begin() as tx:
+            (incident,) = await incidents.open_of(tx, driver.fleet, "live_differs")
+        assert incident.detail["number"] == len(incident.detail["differences"]) == number + 1
+        assert "prf_ghost0" in incident.message
+
+
+async def test_a_comparison_that_left_something_out_ends_no_incident(
+    ledger: Ledger, live: Live, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "COMPARE_FIRST", 0.0)
+    monkeypatch.setattr(compare_module, "RECORDED_WITHIN", 0.0)
+    await live.read(("HSET", keys.profiles(driver.fleet), "prf_ghost", "- 0 1 1 0 o 0"))
+    await live.read(("HINCRBY", keys.counts(driver.fleet), "po", 1))
+    await differences(ledger, live, driver.fleet)
+    await at_work(ledger, live, driver)
+    (incident,) = await after_a_whole_one(ledger, Comparison(ledger, live, driver.fleet), driver.fleet)
+    assert incident.closed_at is None
+
+
+async def test_an_owner_that_does_not_come_back_after_a_loss_is_ended_as_soon_as_nobody_may_come_any_more(
+    ledger: Ledger, live: Live, driver: Driver, policy: Fleet
+) -> None:
+    work = await at_work(ledger, live, driver)
+    await record(ledger, live, driver.fleet)
+    comparison = Comparison(ledger, live, driver.fleet)
+    await driver.forget_everything()
+    await comparison.go_on()
+    async with ledger.begin() as tx:
+        policy = await fleets.get(tx, driver.fleet)
+    await rebuild(ledger, live, policy)
+    await comparison.go_on()
+    while await record(ledger, live, driver.fleet):
+        pass
+    assert (await compare(ledger, live, driver.fleet, "history:")).skipped == compare_module.QUIET
+    await driver.pass_time(deadline_after_ms(policy.ttl) + 1000)
+    await comparison.go_on()
+    async with ledger.begin() as tx:
+        (row,) = (await history.assignments_page(tx, profile=work.profile)).items
+    assert (row.bot, row.reason) == ("s1/1", "lost: its end was not recorded")
 
 
 async def after_a_whole_one(ledger: Ledger, comparison: Comparison, fleet: str) -> list[incidents.Incident]:

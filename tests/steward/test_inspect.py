@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rota.ledger import servers
+from rota.ledger import incidents, servers
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
+from rota.ledger.incidents import Sighting
 from rota.live import keys
 from rota.live.scripts import Live
 from rota.steward.inspect import inspect
@@ -49,6 +50,14 @@ async def test_a_silent_bot_and_a_profile_that_waits_too_long_are_named(
     await driver.want("prf_1", labels={"region": "nowhere"})
     await driver.pass_time(TTL * 2000 + 3000)
     assert await found(ledger, live, driver.fleet) == {("dead_bot", "s1/1"), ("waiting_too_long", "prf_1")}
+
+
+async def test_an_incident_that_is_not_over_is_named(ledger: Ledger, live: Live, driver: Driver) -> None:
+    for seen in ([Sighting("s1/1", "several processes", {})], []):
+        async with ledger.begin() as tx:
+            await incidents.observe(tx, driver.fleet, "contested_slot", seen)
+        expected = {("open_incident", one.subject) for one in seen}
+        assert await found(ledger, live, driver.fleet) == expected
 
 
 async def test_live_state_that_was_never_built_is_named(ledger: Ledger, live: Live, policy: Fleet) -> None:

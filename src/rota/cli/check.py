@@ -23,23 +23,28 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for dead bots, servers with too few or too many, long waits, and broken state; exit code 1 if any."""
+    """Look for dead bots, servers with too few or too many, long waits, and broken state; exit code 1 if any.
+
+    Exit code 2: it could not look, or not at everything.
+    """
     path = f"/fleets/{part(fleet)}"
     report = rota.get(f"{path}/check")
     if deep:
         report |= _compare(rota, path)
-        report["ok"] = report["ok"] and not report["differences"]
+        report["ok"] = report["ok"] and not report["differences"] and not report["skipped"]
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False))
     else:
         _print(fleet, report)
-    if not report["ok"]:
+    if report["findings"] or report.get("differences"):
         raise typer.Exit(1)
+    if not report["ok"]:
+        raise typer.Exit(2)
 
 
 def _compare(rota: Access, path: str) -> dict[str, Any]:
     """Goes through everything, step by step."""
-    compared, differences = 0, []
+    compared, differences, skipped = 0, [], set()
     after: str | None = ""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -49,9 +54,10 @@ def _compare(rota: Access, path: str) -> dict[str, Any]:
             step = rota.post(f"{path}/comparison", {"after": after})
             compared += step["count"]
             differences += step["differences"]
+            skipped |= {step["skipped"]} - {None}
             after = step["next"]
             progress.update(task, description=f"{compared} compared, {len(differences)} differed")
-    return {"compared": compared, "differences": differences}
+    return {"compared": compared, "differences": differences, "skipped": sorted(skipped)}
 
 
 def _print(fleet: str, report: dict[str, Any]) -> None:
@@ -61,6 +67,9 @@ def _print(fleet: str, report: dict[str, Any]) -> None:
         typer.echo(f"{len(report['differences'])} of {report['compared']} differed, and were mended:")
         shown.page({"items": report["differences"], "next": None}, ("subject", "message"), as_json=False)
     elif "compared" in report:
-        typer.echo(f"{report['compared']} profiles and assignments compared: nothing differed")
+        rest = ", as far as they could be compared" if report["skipped"] else ""
+        typer.echo(f"{report['compared']} profiles and assignments compared: nothing differed{rest}")
+    for reason in report.get("skipped", ()):
+        typer.echo(f"not everything was compared: {reason}; try again in a moment", err=True)
     if report["ok"]:
         typer.echo(f"fleet {fleet}: all is well")

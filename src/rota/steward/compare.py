@@ -3,7 +3,7 @@
 Every wish reaches live state through the outbox, and every move history through the event stream; this looks at all of
 it once more, whatever may have gone wrong, and mends what differs. Goes in bounded steps: the ledger's profiles, then
 live state's, then the assignments that have not ended. What is merely on its way is no difference: each one is looked
-at again while it cannot change.
+at again while it cannot change. Whoever asks for a step, what it mended is logged and raised as an incident.
 """
 
 from __future__ import annotations
@@ -13,23 +13,35 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import structlog
+
 from rota.errors import InvalidRequestError
-from rota.ledger import fleets, history
+from rota.ledger import fleets, history, incidents
 from rota.ledger import profiles as ledger_profiles
 from rota.ledger.connection import Ledger
 from rota.ledger.history import Binding
+from rota.ledger.incidents import Changed, Sighting
 from rota.ledger.profiles import Wish
 from rota.live import audit, events, snapshot
 from rota.live import profiles as live_profiles
 from rota.live.entries import ProfileView, class_of
 from rota.live.scripts import Live
 from rota.steward.apply import as_want
+from rota.steward.observe import tell
 
 STEP = 500
 """Profiles or assignments compared in one step."""
 RECORDED_WITHIN = 3.0
 """Seconds that history may be behind live state, and longer than which nothing waits for it."""
 POLL = 0.1
+BEHIND = "history is behind live state, so that not every assignment could be compared: does the steward record?"
+QUIET = "live state lost something, and for one lease whoever is missing may still come back"
+LIVE_DIFFERS = "live_differs"
+"""The kind of the incident that tells what was mended."""
+DIFFERENCES_TOLD = 50
+"""So many of them stand in the incident's figures."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,27 +54,53 @@ class Difference:
 
 @dataclass(frozen=True)
 class Compared:
-    """One step: how many were looked at, what differed, and `after` of the next step (None at the end)."""
+    """One step: how many were looked at, what differed, and `after` of the next step (None at the end).
+
+    `skipped` tells in a sentence why part of it could not be compared; another comparison, later, can.
+    """
 
     count: int
     differences: list[Difference] = field(default_factory=list)
     next: str | None = None
+    skipped: str | None = None
 
 
 async def compare(ledger: Ledger, live: Live, fleet: str, after: str = "") -> Compared:
-    """One step, the first of all without `after`; what differs is mended.
+    """One step, the first of all without `after`; what differs is mended, logged and raised as an incident.
 
     Raises:
         InvalidRequestError: `after` is not the `next` of a step before.
         NotFoundError: there is no such fleet.
         UnavailableError: a store is away.
     """
+    step = await _step(ledger, live, fleet, after)
+    if step.differences:
+        await _report(ledger, fleet, [each.message for each in step.differences])
+    return step
+
+
+async def _report(ledger: Ledger, fleet: str, messages: Sequence[str]) -> None:
+    for message in messages:
+        log.warning("live state mended", fleet=fleet, difference=message)
+    async with ledger.begin() as tx:
+        known = await incidents.open_of(tx, fleet, LIVE_DIFFERS)
+        number, texts = len(messages), list(messages)
+        if known:
+            number += known[0].detail["number"]
+            texts = [*known[0].detail["differences"], *texts]
+        message = f"{number} times ledger and live state or history differed, and were mended; first: {texts[0]}"
+        figures = {"number": number, "differences": texts[:DIFFERENCES_TOLD]}
+        await incidents.sight(tx, fleet, LIVE_DIFFERS, [Sighting(fleet, message, figures)])
+    if not known:
+        tell(LIVE_DIFFERS, fleet, Changed([fleet], []))
+
+
+async def _step(ledger: Ledger, live: Live, fleet: str, after: str) -> Compared:
     part, _, position = (after or "wishes:").partition(":")
     if not (await audit.pulse(live, fleet)).built:
-        # Being built from the ledger: there is nothing yet to compare.
         async with ledger.begin() as tx:
             await fleets.get(tx, fleet)
-        return Compared(0)
+        return Compared(0, skipped="live state is not built from the ledger yet: is the steward running?")
     if part == "wishes":
         return await _wishes(ledger, live, fleet, position)
     if part == "live" and position.isdecimal():
@@ -80,8 +118,8 @@ async def _wishes(ledger: Ledger, live: Live, fleet: str, position: str) -> Comp
     views = await snapshot.profiles(live, fleet, [wish.profile for wish in page.items])
     differing = [wish.profile for wish in page.items if difference(wish, views.get(wish.profile))]
     found = await _apply_anew(ledger, live, fleet, differing) if differing else []
-    found += await _begin_unrecorded(ledger, live, fleet, views.values())
-    return Compared(len(page.items), found, f"wishes:{page.next}" if page.next else "live:0")
+    begun, skipped = await _begin_unrecorded(ledger, live, fleet, views.values())
+    return Compared(len(page.items), found + begun, f"wishes:{page.next}" if page.next else "live:0", skipped)
 
 
 def difference(wish: Wish, view: ProfileView | None) -> str | None:
@@ -140,20 +178,26 @@ async def _history(ledger: Ledger, live: Live, fleet: str, position: str) -> Com
     async with ledger.begin() as tx:
         rows = await history.open_bindings(tx, fleet, after=position, limit=STEP)
     whole = len(rows) == STEP
-    found = await _end_unrecorded(ledger, live, fleet, rows)
-    return Compared(len(rows), found, f"history:{rows[-1].profile}" if whole else None)
+    found, skipped = await _end_unrecorded(ledger, live, fleet, rows)
+    return Compared(len(rows), found, f"history:{rows[-1].profile}" if whole else None, skipped)
 
 
-async def _begin_unrecorded(ledger: Ledger, live: Live, fleet: str, views: Iterable[ProfileView]) -> list[Difference]:
+async def _begin_unrecorded(
+    ledger: Ledger, live: Live, fleet: str, views: Iterable[ProfileView]
+) -> tuple[list[Difference], str | None]:
+    """What was mended, and why something was not looked at."""
     bound = _bindings(views)
     missing = await _missing(ledger, fleet, bound)
-    if not missing or not await _is_recorded(ledger, live, fleet):
-        return []
+    if not missing:
+        return [], None
+    if not await _is_recorded(ledger, live, fleet):
+        return [], BEHIND
     still = _bindings((await snapshot.profiles(live, fleet, [each.profile for each in missing])).values())
     lost = [each for each in await _missing(ledger, fleet, missing) if each in still]
     async with ledger.begin() as tx:
         await history.mend(tx, fleet, begun=lost)
-    return [Difference(each.profile, f"{each.profile}: history did not know that {each.bot} works") for each in lost]
+    text = "history did not know that"
+    return [Difference(each.profile, f"{each.profile}: {text} {each.bot} works") for each in lost], None
 
 
 async def _missing(ledger: Ledger, fleet: str, bound: Sequence[Binding]) -> list[Binding]:
@@ -164,18 +208,24 @@ async def _missing(ledger: Ledger, fleet: str, bound: Sequence[Binding]) -> list
     return [each for each in bound if (each.profile, each.epoch) not in known]
 
 
-async def _end_unrecorded(ledger: Ledger, live: Live, fleet: str, rows: Sequence[Binding]) -> list[Difference]:
+async def _end_unrecorded(
+    ledger: Ledger, live: Live, fleet: str, rows: Sequence[Binding]
+) -> tuple[list[Difference], str | None]:
+    """What was mended, and why something was not looked at."""
     over = await _over(live, fleet, rows)
-    # After a loss, owners may still come back with their leases.
-    quiet = (await audit.pulse(live, fleet)).quiet
-    if not over or quiet or not await _is_recorded(ledger, live, fleet):
-        return []
+    if not over:
+        return [], None
+    if (await audit.pulse(live, fleet)).quiet:
+        return [], QUIET
+    if not await _is_recorded(ledger, live, fleet):
+        return [], BEHIND
     async with ledger.begin() as tx:
         again = await history.open_bindings(tx, fleet, among=[row.profile for row in over], limit=2 * STEP)
     lost = await _over(live, fleet, [row for row in again if row in over])
     async with ledger.begin() as tx:
         await history.mend(tx, fleet, ended=lost)
-    return [Difference(row.profile, f"{row.profile}: history did not know that {row.bot} has ended") for row in lost]
+    text = "history did not know that"
+    return [Difference(row.profile, f"{row.profile}: {text} {row.bot} has ended") for row in lost], None
 
 
 async def _over(live: Live, fleet: str, rows: Sequence[Binding]) -> list[Binding]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rota.ledger import drains, fleets, servers
+from rota.ledger import drains, fleets, incidents, servers
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
+from rota.ledger.incidents import Incident
 from rota.ledger.servers import Server
 from rota.live import audit, snapshot
 from rota.live.clock import now_ms
@@ -44,9 +45,11 @@ async def inspect(ledger: Ledger, live: Live, fleet: str) -> list[Finding]:
         policy = await fleets.get(tx, fleet)
         listed = await servers.all_of(tx, fleet)
         drained = {drain.subject for drain in await drains.all_of(tx, fleet)}
+        reported = await incidents.open_of(tx, fleet)
     actual = await snapshot.servers(live, fleet)
     found = [
         *await _live_state(live, policy),
+        *_incidents(reported),
         *await _broken(live, fleet),
         *await _dead_bots(live, policy),
         *_bot_numbers(listed, actual, drained),
@@ -79,6 +82,12 @@ async def _live_state(live: Live, policy: Fleet) -> list[Finding]:
         message = f"no web worker has been heard for {state.pulse_age:.0f} s: nobody is declared dead meanwhile"
         return [Finding("deaf", policy.name, message)]
     return []
+
+
+def _incidents(reported: Sequence[Incident]) -> Iterable[Finding]:
+    for one in reported:
+        since = f"{one.raised_at:%Y-%m-%d %H:%M:%S} UTC"
+        yield Finding("open_incident", one.subject, f"{one.kind} since {since}: {one.message}")
 
 
 async def _dead_bots(live: Live, policy: Fleet) -> list[Finding]:

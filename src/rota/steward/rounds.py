@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-import structlog
-
 from rota.ledger import incidents
 from rota.ledger.connection import Ledger
-from rota.ledger.incidents import Sighting
+from rota.ledger.incidents import Changed
+from rota.live import audit
 from rota.live.scripts import Live
-from rota.steward.compare import Difference, compare
+from rota.steward.compare import LIVE_DIFFERS, compare
 from rota.steward.observe import tell
 
 COMPARE_EVERY = 300.0
@@ -19,9 +18,6 @@ COMPARE_FIRST = 20.0
 """Seconds after a steward began to lead."""
 SHARE_OF_A_ROUND = 0.2
 """Seconds of one round that a comparison may take; a step more may be under way."""
-DIFFERENCES_KEPT = 50
-
-log = structlog.get_logger(__name__)
 
 
 class Every:
@@ -58,40 +54,42 @@ class Comparison:
         self._fleet = fleet
         self._pause = Every(COMPARE_EVERY, COMPARE_FIRST)
         self._after: str | None = None
-        self._found: list[Difference] = []
-        self._number = 0
+        self._began = 0.0
+        self._sound = True
+        """The pass that is under way found nothing, and skipped nothing."""
+        self._lost = False
+        """Live state was empty or quiet in the round before."""
 
     async def go_on(self) -> None:
-        """Steps for a fifth of a second, if one is under way or due; reports at its end.
+        """Steps for a fifth of a second, if one is under way or due.
+
+        One is due every five minutes, and when live state is whole again after a loss: who has not come back by then
+        works no more, and history must not say so any longer.
 
         Raises:
             UnavailableError: a store is away; the next call goes on from there.
         """
+        state = await audit.pulse(self._live, self._fleet)
+        lost_before, self._lost = self._lost, state.quiet or not state.built
+        if lost_before and not self._lost:
+            self._after = None
+            self._pause.expire()
         if self._after is None:
             if not self._pause.due():
                 return
-            self._after, self._found, self._number = "", [], 0
+            self._after, self._began, self._sound = "", time.monotonic(), True
         until = time.monotonic() + SHARE_OF_A_ROUND
         while self._after is not None and time.monotonic() < until:
             step = await compare(self._ledger, self._live, self._fleet, self._after)
             self._after = step.next
-            self._number += len(step.differences)
-            self._found += step.differences[: DIFFERENCES_KEPT - len(self._found)]
-            for difference in step.differences:
-                log.warning("live state mended", fleet=self._fleet, difference=difference.message)
+            self._sound = self._sound and not step.differences and step.skipped is None
         if self._after is None:
-            await self._report()
+            self._pause.restart()
+            if self._sound:
+                await self._close()
 
-    async def _report(self) -> None:
-        self._pause.restart()
-        seen = []
-        if self._number:
-            message = (
-                f"{self._number} times ledger and live state or history differed, and were mended; first: "
-                f"{self._found[0].message}"
-            )
-            texts = [difference.message for difference in self._found]
-            seen = [Sighting(self._fleet, message, {"number": self._number, "differences": texts})]
+    async def _close(self) -> None:
+        """What was found before this pass is over."""
         async with self._ledger.begin() as tx:
-            changed = await incidents.observe(tx, self._fleet, "live_differs", seen)
-        tell("live_differs", self._fleet, changed)
+            over = await incidents.close_unseen(tx, self._fleet, LIVE_DIFFERS, time.monotonic() - self._began)
+        tell(LIVE_DIFFERS, self._fleet, Changed([], over))

@@ -29,11 +29,15 @@ class Difference(BaseModel):
 
 
 class Compared(BaseModel):
-    """One step: how many profiles or assignments were looked at; `next` is null at the end."""
+    """One step: how many profiles or assignments were looked at; `next` is null at the end.
+
+    `skipped` tells why part of it could not be compared, null where all was.
+    """
 
     count: int
     differences: list[Difference]
     next: str | None
+    skipped: str | None
 
 
 @router.post("", operation_id="compare_fleet")
@@ -41,4 +45,4 @@ async def step(state: StateNeeded, fleet: str, body: Step) -> Compared:
     """Compares some hundreds of profiles or assignments in ledger, live state and history, and mends what differs."""
     found = await compare(state.ledger, state.live, fleet, body.after)
     differences = [Difference(subject=each.subject, message=each.message) for each in found.differences]
-    return Compared(count=found.count, differences=differences, next=found.next)
+    return Compared(count=found.count, differences=differences, next=found.next, skipped=found.skipped)
