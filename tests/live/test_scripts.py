@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 
 import pytest
 
@@ -49,3 +51,22 @@ async def test_nothing_is_asked_after_the_end(valkey_url: str) -> None:
     with pytest.raises(UnavailableError, match="closed"):
         await live.call("reap", "default", 1)
     assert connected(live) == 0
+
+
+async def test_whoever_asks_a_store_that_hangs_again_and_again_waits_for_it_but_once() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.read()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        live = Live(f"redis://127.0.0.1:{port}", timeout=5.0)
+        waited = []
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(UnavailableError):
+                await live.read(("PING",))
+            waited.append(time.monotonic() - began)
+        await live.aclose()
+    assert waited[0] >= 5.0
+    assert max(waited[1:]) < 5.0

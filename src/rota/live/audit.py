@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 from rota.live import keys
 from rota.live.clock import clock, now_ms, read_clock
-from rota.live.entries import ProfileView, RosterEntry, parse_profile_entry, parse_roster_entry
+from rota.live.entries import (
+    BOT_PHASES,
+    PROFILE_PHASES,
+    ProfileView,
+    RosterEntry,
+    parse_profile_entry,
+    parse_roster_entry,
+)
 from rota.live.scripts import Live, pairs
 
 STEP = 500
@@ -162,12 +169,22 @@ async def _totals(live: Live, fleet: str) -> list[Broken]:
     }
     found = []
     if len(set(numbers.values())) > 1:
-        text = ", ".join(f"{name} {number}" for name, number in numbers.items())
-        found.append(Broken(fleet, f"the numbers of bots differ: {text}"))
-    if sum(number for name, number in counted.items() if name.startswith("p")) != profiles:
-        found.append(Broken(fleet, f"counts and profiles differ: {counted} and {profiles}"))
-    found += [Broken(fleet, f"the count {name} is {number}") for name, number in counted.items() if number < 0]
+        text = ", ".join(f"{number} in {name}" for name, number in numbers.items())
+        found.append(Broken(fleet, f"the keys of fleet {fleet} differ in how many bots there are: {text}"))
+    counted_profiles = sum(number for name, number in counted.items() if name.startswith("p"))
+    if counted_profiles != profiles:
+        text = f"there are {profiles} profiles in fleet {fleet}, and the counts of all phases say {counted_profiles}"
+        found.append(Broken(fleet, text))
+    below = {name: number for name, number in counted.items() if number < 0}
+    found += [
+        Broken(fleet, f"{number} {_counted(name)} are counted in fleet {fleet}") for name, number in below.items()
+    ]
     return found
+
+
+def _counted(name: str) -> str:
+    kind, phases = ("bots", BOT_PHASES) if name[0] == "b" else ("profiles", PROFILE_PHASES)
+    return f"{phases.get(name[1:], name)} {kind}"
 
 
 async def _bot(live: Live, fleet: str, bot: str) -> list[Broken]:
@@ -196,7 +213,9 @@ async def _binding(live: Live, fleet: str, bot: str, profile: str) -> list[Broke
     if recorded is None or recorded.profile != profile:
         return []
     if view is None or (view.bot, view.epoch, view.phase) != (bot, recorded.epoch, recorded.phase):
-        return [Broken(bot, f"bot {bot} is bound to {profile}, which does not name it in the same way: {view}")]
+        told = "live state does not know" if view is None else f"is {view.phase} with {view.bot}, epoch {view.epoch}"
+        here = f"bot {bot} is {recorded.phase} for profile {profile}, epoch {recorded.epoch}"
+        return [Broken(bot, f"{here}, which {told}")]
     return []
 
 
@@ -211,7 +230,8 @@ async def _profile(live: Live, fleet: str, profile: str) -> list[Broken]:
         if view_now == view and (recorded is None or recorded.profile != profile):
             found.append(Broken(profile, f"profile {profile} is bound to {view.bot}, which does not name it"))
     if view.phase not in _PLACES[view.wanted]:
-        found.append(Broken(profile, f"profile {profile} is {view.phase}, wanted: {view.wanted}"))
+        wish = "its client has started it" if view.wanted else "its client has not started it"
+        found.append(Broken(profile, f"profile {profile} is {view.phase}, although {wish}"))
     return found + await _queue(live, fleet, profile)
 
 

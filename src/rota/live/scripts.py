@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
@@ -39,19 +41,21 @@ VERBS = (
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
 CONNECTIONS = 32
+HUNG_SHARE = 0.2
+"""Of the timeout: how long a call waits for a store that has just been found to hang."""
 TOGETHER = 64
 """Scripts that go in one round trip at most."""
 
+_TIMEOUTS = (TimeoutError, redis_errors.TimeoutError)
 _AWAY = (
+    *_TIMEOUTS,
     redis_errors.ConnectionError,
-    redis_errors.TimeoutError,
     redis_errors.BusyLoadingError,
     redis_errors.ReadOnlyError,
     redis_errors.OutOfMemoryError,
     redis_errors.ClusterDownError,
     redis_errors.MasterDownError,
     OSError,
-    TimeoutError,
 )
 _AWAY_WORDS = ("MISCONF", "BUSY", "NOREPLICAS", "TRYAGAIN", "UNBLOCKED")
 
@@ -87,7 +91,11 @@ class _Together(NamedTuple):
 
 
 class Live:
-    """A bounded pool of connections to the live store. Every call ends within `timeout` seconds."""
+    """A bounded pool of connections to the live store. Every call ends within `timeout` seconds.
+
+    While the store hangs, a call now and then waits so long, and all others a fifth of it: who needs several answers
+    for one request does not wait for each of them.
+    """
 
     def __init__(self, url: str, *, timeout: float = 5) -> None:
         """`url` is `redis://`, `rediss://` or `unix://`."""
@@ -107,6 +115,8 @@ class Live:
             raise StoreError(msg) from None
         self._redis: Redis = Redis.from_pool(pool)
         self._timeout = timeout
+        self._hung_at = -math.inf
+        """When a call last waited in vain for the whole timeout, by the monotonic clock."""
         self._keys: dict[str, list[str]] = {}
         self._together: list[_Together] = []
         self._gathering: asyncio.Task[None] | None = None
@@ -234,9 +244,17 @@ class Live:
         if self._closed:
             raise UnavailableError("The way to the live store is closed: this process ends.")
         self._under_way += 1
+        within = self._timeout
+        if time.monotonic() - self._hung_at < self._timeout:
+            within *= HUNG_SHARE
         try:
-            async with store_errors(self._timeout):
+            async with store_errors(within):
                 yield
+            self._hung_at = -math.inf
+        except UnavailableError as error:
+            if within == self._timeout and isinstance(error.__cause__, _TIMEOUTS):
+                self._hung_at = time.monotonic()
+            raise
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -251,7 +269,7 @@ async def store_errors(within: float) -> AsyncIterator[None]:
             yield
     except _AWAY as error:
         msg = "The live store does not answer at the moment: keep working while the lease lasts and try again."
-        log.warning("live store away", error=str(error))
+        log.warning("live store away", error=str(error) or f"no answer within {within:g} s")
         raise UnavailableError(msg) from error
     except redis_errors.ResponseError as error:
         if str(error).startswith(_AWAY_WORDS):

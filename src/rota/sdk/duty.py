@@ -218,7 +218,7 @@ class Duty:
     def _obey(self, reply: HeartbeatReply, lease: Lease, shift: Shift | None) -> None:
         """Does what rota says; `shift` is what this beat reported."""
         if reply.instruction is Instruction.EXIT:
-            log.info("rota says exit")
+            log.warning("rota says exit: an operator drains this bot or its server")
             self._leaving = True
         if shift is None:
             self._ended = None
@@ -274,7 +274,7 @@ class Duty:
             self._evictions = self._evictions + 1 if soon else 1
             self._entered_at = None
             if self._evictions > 1:
-                log.warning("rota has forgotten this bot again: is another process in the same slot (instance)?")
+                log.warning("rota has forgotten this bot again: killed, or another process in its slot (instance)?")
                 longest = retry_cap(self._session.ttl) if self._shift_at_work() else LONGEST_RESTART
                 self._auth_at = now() + min(longest, restart_delay(self._evictions - 1))
         return max(0.0, self._auth_at - now())
@@ -284,7 +284,7 @@ class Duty:
         self._may_hurry = False
         self._failures += 1
         if isinstance(error, SupersededError) and self._shift is not None:
-            self._shift.revoke("its profile has a newer owner")
+            self._shift.revoke("rota has ended its assignment")
         if isinstance(error, SlotContestedError):
             if self._shift is not None:
                 self._shift.revoke("another process holds its slot")
@@ -293,7 +293,7 @@ class Duty:
 
     def _on_superseded(self, outbox: Outbox) -> None:
         if self._shift is not None and self._shift.outbox is outbox:
-            self._shift.revoke("its profile has a newer owner")
+            self._shift.revoke("rota has ended its assignment")
 
     # ---- what comes in between
 

@@ -225,7 +225,8 @@ class Outboxes:
         gone = await outbox.supersede()
         if not gone.count:
             return
-        log.error("profile %s has a newer owner: %d record(s) %s", outbox.profile, gone.count, _whereto(gone))
+        text = "profile %s: rota has ended the assignment of epoch %d and takes nothing of it any more: %d record(s) %s"
+        log.error(text, outbox.profile, outbox.epoch, gone.count, _whereto(gone))
         if self._on_superseded is not None:
             try:
                 self._on_superseded(Superseded(outbox.profile, outbox.epoch, gone.count, gone.path))
