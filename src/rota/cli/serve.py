@@ -7,9 +7,6 @@ from typing import Annotated
 
 import typer
 
-from rota.logs import configure_logging
-from rota.settings import load_settings
-
 
 def serve(  # noqa: PLR0913, PLR0917 - one option each
     data_dir: Annotated[Path | None, typer.Option(help="Where the built-in stores keep their files.")] = None,
@@ -25,6 +22,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one option each
 ) -> None:
     """Run rota: stores, web workers and steward, until Ctrl-C."""
     from rota.cli.serving import Serving  # noqa: PLC0415 - every other command starts faster without the stores
+    from rota.logs import configure_logging  # noqa: PLC0415 - as above
+    from rota.settings import load_settings  # noqa: PLC0415 - as above
 
     settings = load_settings(
         config,
