@@ -21,6 +21,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.conformance.site import NO_TLS
+
 START_WITHIN = 60.0
 END_WITHIN = 12.0
 
@@ -87,7 +89,7 @@ class RotaServer:
     @property
     def api(self) -> httpx2.Client:
         headers = {"authorization": f"Bearer {self.operator_key}"}
-        return httpx2.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=20)
+        return httpx2.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=20, verify=NO_TLS)
 
     @property
     def enrolment_key(self) -> str:

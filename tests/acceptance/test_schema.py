@@ -23,6 +23,7 @@ from schemathesis.specs.openapi import checks
 
 from rota.web.api.__main__ import description
 from tests.acceptance.conftest import RotaServer, temporary_data_dir
+from tests.conformance.site import NO_TLS
 
 EXAMPLES = int(os.environ.get("ROTA_EXAMPLES", "4"))
 CHECKS = [
@@ -70,7 +71,7 @@ class Target:
     def bot(self, call: str, body: Any) -> Any:
         """One call of the bot protocol."""
         key = {"authorization": f"Bearer {self.token}"}
-        answer = httpx2.post(f"{self.server.url}/bot/{call}", json=body, headers=key, timeout=30)
+        answer = httpx2.post(f"{self.server.url}/bot/{call}", json=body, headers=key, timeout=30, verify=NO_TLS)
         return answer.raise_for_status().json()
 
     def key(self, path: str) -> str:

@@ -20,6 +20,7 @@ from rota import __version__
 from rota.embedded import EmbeddedPostgres, Place
 from rota.live.scripts import Live
 from tests.acceptance.conftest import RotaServer
+from tests.conformance.site import NO_TLS
 from tests.unit.sdk_peer import eventually
 
 
@@ -34,7 +35,7 @@ class RawBot:
 
     def call(self, what: str, body: dict[str, Any], secret: str | None = None) -> httpx2.Response:
         headers = {"authorization": f"Bearer {secret or self.token}"}
-        return httpx2.post(f"{self.server.url}/bot/{what}", json=body, headers=headers, timeout=20)
+        return httpx2.post(f"{self.server.url}/bot/{what}", json=body, headers=headers, timeout=20, verify=NO_TLS)
 
     def beat(self) -> str:
         """The instruction; a start is begun."""

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -55,6 +56,11 @@ class Outcome:
         return self.error == ""
 
 
+@cache
+def _tls_of_the_system() -> ssl.SSLContext:
+    return httpcore2.default_ssl_context()  # 20 ms each
+
+
 class Post:
     """Connections to receivers, kept for a moment; one for a process."""
 
@@ -65,7 +71,7 @@ class Post:
         self.resolver = Resolver(networks)
         self._whole = whole
         self._timeouts = {"connect": connect, "read": whole, "write": whole, "pool": whole}
-        context = tls or httpcore2.default_ssl_context()
+        context = tls or _tls_of_the_system()
         self._pools = {
             scheme: httpcore2.AsyncConnectionPool(
                 ssl_context=context,
