@@ -7,6 +7,8 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+# Where the environment forbids bytecode, every start of `rota` compiles all of its modules, and each test worker all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv demo test chaos check lint types imports lua bench lock clean
 .DEFAULT_GOAL := help
