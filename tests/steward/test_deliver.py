@@ -30,7 +30,7 @@ async def test_records_come_signed_in_order_and_as_documented(
     webhook = await hooked.add_webhook(receiver.url, secret)
     await courier.lead(True)
     await hooked.push(0, {"price": 12.50, "big": 12345678901234567890123}, None, "ü\u2028")
-    await receiver.until(lambda: len(receiver.delivered) == 1)
+    await receiver.until(lambda: len(receiver.delivered) >= 1)
     (got,) = receiver.delivered
     assert is_signed_by(secret, got)
     assert got.id.startswith("msg_")
@@ -131,7 +131,7 @@ async def test_a_paused_one_gets_all_that_came_meanwhile_when_it_is_enabled(
     assert receiver.received == []
     async with hooked.ledger.begin() as tx:
         await webhooks.change(tx, webhook, paused=False)
-    await receiver.until(lambda: len(receiver.delivered) == 1)
+    await receiver.until(lambda: len(receiver.delivered) >= 1)
 
 
 async def test_a_receiver_that_asks_for_a_pause_gets_one(hooked: Hooked, courier: Courier, receiver: Receiver) -> None:
@@ -192,7 +192,7 @@ async def test_what_fails_for_a_day_is_a_dead_letter_and_its_profile_goes_on(
     receiver.decide = decide
     await courier.lead(True)
     await hooked.push(0, "poison")
-    await receiver.until(lambda: len(receiver.received) == 3)
+    await receiver.until(lambda: len(receiver.received) >= 3)
     await hooked.push(0, "wholesome")
     await hooked.execute("UPDATE webhook_deliveries SET since = now() - interval '25 hours'")
     await until(hooked, "SELECT EXISTS (SELECT FROM webhook_deliveries WHERE dead_at IS NOT NULL)")
@@ -239,7 +239,7 @@ async def test_a_sender_that_stops_gives_back_what_it_was_at(
     receiver.decide = hang
     await courier.lead(True)
     await hooked.push(0, 1)
-    await receiver.until(lambda: len(receiver.received) == 1)
+    await receiver.until(lambda: len(receiver.received) >= 1)
     await courier.lead(False)
     assert await hooked.execute("SELECT due_at <= now() AND tries = 0 FROM webhook_deliveries")
     receiver.decide = receiver._agree
@@ -256,7 +256,7 @@ async def test_the_steward_that_leads_sends_and_stops_when_it_stops(
     stop = asyncio.Event()
     running = asyncio.create_task(Steward(hooked.ledger, live, courier).run(stop))
     await hooked.push(0, 1)
-    await receiver.until(lambda: len(receiver.delivered) == 1)
+    await receiver.until(lambda: len(receiver.delivered) >= 1)
     stop.set()
     await running
     await hooked.push(0, 2)

@@ -122,7 +122,7 @@ async def test_a_bot_serves_once_at_a_time_and_may_serve_again(peer: Peer) -> No
     bot.work(print)
     for auths in (1, 2):
         async with serving(bot):
-            await eventually(lambda: len(peer.said("auth")) == auths)  # noqa: B023 - used within this turn
+            await eventually(lambda: len(peer.said("auth")) >= auths)  # noqa: B023 - used within this turn
             with pytest.raises(RuntimeError, match="running already"):
                 await bot.serve()
 

@@ -79,7 +79,7 @@ async def test_superseded_records_are_set_aside_and_reported(
 
     async with serving(bot):
         await eventually(ended.is_set)
-        await eventually(lambda: sum(what.count for what in reported) == 2)
+        await eventually(lambda: sum(what.count for what in reported) >= 2)
     lines = [json.loads(line) for what in reported if what.path for line in what.path.read_text().splitlines()]
     assert [record["data"] for line in lines for record in line["records"]] == ["too late", "even later"]
     assert {(line["profile"], line["epoch"], line["reason"]) for line in lines} == {(PROFILE, 1001, "superseded")}
@@ -123,7 +123,7 @@ async def test_what_rota_refuses_is_set_aside_and_the_rest_goes_on(
         await job.stopping.wait()
 
     async with serving(bot):
-        await eventually(lambda: len(flushed) == 2)
+        await eventually(lambda: len(flushed) >= 2)
     assert flushed == [False, True]
     assert peer.data == ["good"]
     (path,) = files_beside(folder)
@@ -169,10 +169,10 @@ async def test_push_waits_while_the_spool_is_full_and_flush_until_all_is_committ
 
     bot.work(watch_plainly if plain else watch)
     async with serving(bot):
-        await eventually(lambda: len(peer.said("push_data")) >= 3 and len(pushed) == 9)
+        await eventually(lambda: len(peer.said("push_data")) >= 3 and len(pushed) >= 9)
         assert flushed == [False]
         away.set()
-        await eventually(lambda: len(flushed) == 2)
+        await eventually(lambda: len(flushed) >= 2)
     assert flushed == [False, True]
     assert peer.data == list(range(30))
 
@@ -231,7 +231,7 @@ async def test_a_full_disk_is_an_error_of_push_and_what_was_taken_is_not_lost(
         await job.stopping.wait()
 
     async with serving(bot):
-        await eventually(lambda: len(peer.data) == 3)
+        await eventually(lambda: len(peer.data) >= 3)
     assert "the disk is full: make room" in caught[0]
     assert [data[0] if isinstance(data, list) else data for data in peer.data] == ["before", "nobody waits", "after"]
     assert [record.levelname for record in caplog.records if record.message.startswith("the spool")] == [
@@ -257,7 +257,7 @@ async def test_two_bots_cannot_have_one_spool(
             await other.serve()
         assert len(peer.said("auth")) == 1, "it must not take the slot"
         async with serving(neighbour):
-            await eventually(lambda: len(peer.said("auth")) == 2)
+            await eventually(lambda: len(peer.said("auth")) >= 2)
     assert "waiting for it" in caplog.text
 
 
@@ -273,7 +273,7 @@ async def test_a_process_waits_for_its_predecessor_to_let_the_spool_go(
             await eventually(lambda: "waiting for it" in caplog.text)
             bot.stop()
             await asyncio.wait_for(first, 10)
-            await eventually(lambda: len(peer.said("auth")) == 2)
+            await eventually(lambda: len(peer.said("auth")) >= 2)
 
 
 async def test_a_broken_spool_ends_the_bot_with_a_message(peer: Peer, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ async def test_the_bot_goes_on_after_the_lease_is_lost_and_rota_is_back(peer: Pe
         await eventually(lambda: ended)
         peer.wish = Wish(epoch=1002)
         peer.down = False
-        await eventually(lambda: len(begun) == 2)
+        await eventually(lambda: len(begun) >= 2)
     assert begun == [1001, 1002]
 
 

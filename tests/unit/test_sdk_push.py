@@ -122,7 +122,7 @@ async def test_a_second_run_under_the_same_epoch_goes_on_counting(peer: Peer) ->
         await job.push("one more")
 
     async with serving(bot):
-        await eventually(lambda: len(peer.data) == 2)
+        await eventually(lambda: len(peer.data) >= 2)
     assert batches(peer) == [0, 1]
 
 
@@ -148,7 +148,7 @@ async def test_another_epoch_counts_from_zero_and_what_is_left_of_the_old_one_is
         peer.wish = Wish(epoch=1002)  # rota has given the profile away and back
         await eventually(lambda: any(call.body["epoch"] == 1002 for call in peer.said("push_data")))
         away.set()
-        await eventually(lambda: len(peer.data) == 2)
+        await eventually(lambda: len(peer.data) >= 2)
     assert sorted(peer.stored) == [(PROFILE, 1001, 0), (PROFILE, 1002, 0)]
 
 
@@ -253,10 +253,10 @@ async def test_a_plain_function_pushes_flushes_and_sleeps_without_await(peer: Pe
         answers.append(bool(job.sleep(60)))
 
     async with serving(bot):
-        await eventually(lambda: len(answers) == 2)
+        await eventually(lambda: len(answers) >= 2)
         assert peer.data == list(range(50))
         bot.stop()
-        await eventually(lambda: len(answers) == 3)
+        await eventually(lambda: len(answers) >= 3)
     assert answers == [True, True, False]
     assert threads == [f"rota work {PROFILE}"]
 
@@ -293,7 +293,7 @@ async def test_push_waits_while_too_much_is_on_its_way(
         await eventually(lambda: len(peer.said("push_data")) >= 3)
         assert len(pushed) == 9
         away.set()
-        await eventually(lambda: len(peer.data) == 30)
+        await eventually(lambda: len(peer.data) >= 30)
     assert peer.data == list(range(30))
 
 

@@ -163,19 +163,19 @@ def start(peer: Peer, *arguments: str) -> subprocess.Popen[str]:
 async def test_the_example_watches_heeds_a_new_configuration_and_survives_a_bad_one(peer: Peer, site: str) -> None:
     peer.wish = Wish(config={"url": site, "every": 600})
     process = start(peer, "--instance", "3")
-    await eventually(lambda: len(peer.data) == 1)
+    await eventually(lambda: len(peer.data) >= 1)
     assert peer.data[0]["ok"] is True
     peer.wish = Wish(revision=2, config={"url": f"{site}/down", "every": 600})
-    await eventually(lambda: len(peer.data) == 2)
+    await eventually(lambda: len(peer.data) >= 2)
     assert peer.data[1]["error"] == "status 503 instead of 200"
     peer.wish = Wish(revision=3, config={"every": 0})
-    await eventually(lambda: len(peer.data) == 3)
+    await eventually(lambda: len(peer.data) >= 3)
     problem = peer.said("push_data")[2].body["records"][0]
     assert problem["kind"] == "problem"
     assert problem["data"]["problem"].startswith("url: Field required; every: ")
     await eventually(lambda: peer.said("heartbeat")[-1].body["status"].startswith("url: Field required"))
     peer.wish = Wish(revision=4, config={"url": site, "every": 600})
-    await eventually(lambda: len(peer.data) == 4)
+    await eventually(lambda: len(peer.data) >= 4)
     await eventually(lambda: peer.said("heartbeat")[-1].body["status"].startswith("200 in "))
     process.send_signal(signal.SIGTERM)
     _, log = await asyncio.to_thread(process.communicate, timeout=30)

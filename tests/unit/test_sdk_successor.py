@@ -217,8 +217,8 @@ async def test_a_crash_that_could_not_be_reported_is_reported_by_whoever_comes_b
         raise ValueError("no such site")
 
     async with serving(bot):
-        await eventually(lambda: len(peer.said("leave")) == 1)
-        await eventually(lambda: len(peer.said("auth")) == 2)
+        await eventually(lambda: len(peer.said("leave")) >= 1)
+        await eventually(lambda: len(peer.said("auth")) >= 2)
         peer._scripts["leave"].clear()
         heard = len(peer.said("leave"))
         await eventually(lambda: len(peer.said("leave")) > heard)
