@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 
 from rota.settings import Settings
 from rota.web.app import create_app
 
 
+@cache
 def description() -> str:
     """The description as text; needs no stores."""
     app = create_app(Settings(), "redis://unused", "postgresql://unused")
