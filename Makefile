@@ -23,7 +23,7 @@ demo: venv ## a whole fleet on this machine: stores, servers, bots, a status pag
 	@$(BIN)/rota demo $(ARGS)
 
 test: venv ## all tests, in parallel
-	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: venv ## break a real installation in every way, and check rota's promises; ARGS="web-killed --ttl 90"
 	@$(BIN)/rota chaos $(ARGS)
