@@ -12,7 +12,8 @@ from rota import Job
 from rota.errors import (
     SettingsError,
 )
-from tests.unit.sdk_peer import PROFILE, Peer, Wish, bot_at, eventually, lost, serving
+from rota.sdk.lease import now
+from tests.unit.sdk_peer import PROFILE, Answer, Call, Peer, Wish, bot_at, eventually, lost, serving
 
 
 @pytest.fixture
@@ -56,8 +57,34 @@ async def test_wait_leaves_the_bot_idle_and_it_beats_at_the_interval_that_it_is_
         with pytest.raises(AssertionError, match="never happened"):
             await eventually(lambda: len(peer.said("heartbeat")) > heard, seconds=0.3)
     first, last = (peer.said("heartbeat")[at].at for at in (0, 4))
-    # Four times three quarters of the interval, because the bot lets rota hold its heartbeats.
-    assert last - first >= 4 * 0.033
+    assert last - first >= 4 * 0.044
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+async def test_a_beat_that_was_held_for_its_whole_wait_is_followed_by_the_next_at_once(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch, *, at_work: bool
+) -> None:
+    passed = 0.0
+
+    def hold(call: Call) -> Answer:
+        nonlocal passed
+        passed += call.body["wait"]
+        return peer._heartbeat(call)
+
+    for module in ("duty", "session"):
+        monkeypatch.setattr(f"rota.sdk.{module}.now", lambda: now() + passed)
+    peer.interval, peer.ttl, peer.wish = 20, 90, Wish() if at_work else None
+    peer.script("heartbeat", *[hold] * 8)
+    bot = bot_at(peer)
+    bot.work(until_stopping)
+    async with serving(bot):
+        # The ninth is answered early, and the tenth has to wait.
+        await eventually(lambda: len(peer.said("heartbeat")) == 9)
+        with pytest.raises(AssertionError, match="never happened"):
+            await eventually(lambda: len(peer.said("heartbeat")) > 9, seconds=0.3)
+    waits = [call.body["wait"] for call in peer.said("heartbeat")[2:9]]
+    share = 0.75 if at_work else 1
+    assert all(0.9 * share * 20 <= wait <= 1.1 * share * 20 for wait in waits)
 
 
 async def test_start_begins_the_work_and_after_the_confirmation_orders_are_waited_for_at_once(peer: Peer) -> None:

@@ -5,10 +5,23 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rota.protocol import deadline_after_ms
 from rota.sdk.lease import Lease
-from rota.sdk.pace import LONGEST_RETRY, Restarts, beat_delay, call_timeout, restart_delay, retry_delay
+from rota.sdk.pace import (
+    LONGEST_RETRY,
+    LONGEST_WAIT,
+    Restarts,
+    beat_delay,
+    call_timeout,
+    longest_wait,
+    pause_after,
+    restart_delay,
+    retry_delay,
+)
 
 SECONDS = st.floats(0.5, 86_400)
+INTERVALS_A_TTL = st.floats(2, 20)
+"""No fleet's ttl is below two intervals."""
 
 
 @given(SECONDS, SECONDS)
@@ -20,6 +33,49 @@ def test_a_beat_is_spread_by_a_tenth_and_never_later_than_the_lease_allows(inter
 
 def test_beats_are_not_in_step() -> None:
     assert len({beat_delay(30, 90) for _ in range(20)}) > 1
+
+
+@given(SECONDS, INTERVALS_A_TTL)
+def test_an_idle_bot_that_lets_a_heartbeat_get_lost_is_heard_again_before_its_deadline(
+    interval: float, intervals: float
+) -> None:
+    ttl = interval * intervals
+    wait = longest_wait(interval, ttl, at_work=False)
+    assert 0 < wait <= LONGEST_WAIT
+    next_at = wait + pause_after(interval, ttl, held=wait, at_work=False)
+    again_at = next_at + longest_wait(interval, ttl, at_work=False) + call_timeout(ttl) + retry_delay(1, None, ttl)
+    assert again_at * 1000 < deadline_after_ms(ttl)
+
+
+@given(SECONDS, INTERVALS_A_TTL)
+def test_a_bot_at_work_has_a_heartbeat_held_for_a_quarter_of_its_lease_at_most(
+    interval: float, intervals: float
+) -> None:
+    assert 0 < longest_wait(interval, interval * intervals, at_work=True) <= min(LONGEST_WAIT, interval * intervals / 4)
+
+
+def test_without_a_ttl_nothing_is_held() -> None:
+    assert longest_wait(30, None, at_work=False) == 0
+
+
+@given(st.floats(0.5, 50), st.floats(3, 20))
+def test_an_idle_bot_always_waits_and_beats_once_in_an_interval(interval: float, intervals: float) -> None:
+    ttl = interval * intervals
+    wait = longest_wait(interval, ttl, at_work=False)
+    assert 0.9 * interval <= wait <= 1.1 * interval
+    assert pause_after(interval, ttl, held=wait, at_work=False) == 0
+
+
+@given(SECONDS, INTERVALS_A_TTL, st.floats(0, 0.899))
+def test_what_was_held_for_less_than_an_interval_is_followed_when_that_is_over(
+    interval: float, intervals: float, share: float
+) -> None:
+    ttl = interval * intervals
+    usual = min(interval, ttl / 2)
+    for at_work, part in ((False, 1), (True, 0.75)):
+        held = share * usual * part
+        beats_after = held + pause_after(interval, ttl, held=held, at_work=at_work)
+        assert 0.899 * usual * part <= beats_after <= 1.101 * usual * part
 
 
 @given(SECONDS)

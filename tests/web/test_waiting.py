@@ -245,6 +245,23 @@ async def test_a_wait_ends_with_the_interval(bots: Fleet, site: Site) -> None:
     assert time.monotonic() - began < 5
 
 
+async def test_bots_may_spread_their_waits_by_a_tenth_of_the_interval(
+    bots: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    beat = bots.site.state.waiting.beat
+
+    def note(*said: Any, seconds: float, **more: Any) -> Any:
+        asked.append(seconds)
+        return beat(*said, seconds=0, **more)
+
+    monkeypatch.setattr(bots.site.state.waiting, "beat", note)
+    await bots.auth("1")
+    for wait in (12, 32, 50):
+        assert (await bots.beat("1", wait=wait))["instruction"] == "wait"
+    assert asked == pytest.approx([12, 32, 33])
+
+
 async def test_what_is_new_already_is_answered_without_a_wait(bots: Fleet) -> None:
     await bots.profile()
     await bots.auth("1")

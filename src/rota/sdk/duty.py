@@ -27,11 +27,11 @@ from rota.sdk.job import Desk
 from rota.sdk.lease import Lease, end_process, now
 from rota.sdk.outbox import Outbox
 from rota.sdk.pace import (
-    HELD_SHARE,
     LONGEST_RESTART,
     Restarts,
     beat_delay,
     longest_wait,
+    pause_after,
     restart_delay,
     retry_cap,
     retry_delay,
@@ -184,7 +184,7 @@ class Duty:
             ended=self._ended,
             status=shift.status if shift else "",
             accepting=not self._leaving,
-            wait=longest_wait(self._session.ttl) if may_wait else 0,
+            wait=longest_wait(self._interval, self._session.ttl, at_work=shift is not None) if may_wait else 0,
         )
         answer = await self._heard(request)
         if answer is None:
@@ -194,9 +194,9 @@ class Duty:
         self._obey(reply, Lease(sent_at, reply.ttl), shift)
         if in_a_hurry and self._may_wait():
             return 0.0  # what was urgent is told, and the next beat may wait for an order
-        delay = beat_delay(reply.interval, reply.ttl)
-        # What rota held, until there was something new or nobody asked any more, was a wait already.
-        return max(0.0, HELD_SHARE * delay - (now() - sent_at)) if request.wait else delay
+        if not request.wait:
+            return beat_delay(reply.interval, reply.ttl)
+        return pause_after(reply.interval, reply.ttl, held=now() - sent_at, at_work=shift is not None)
 
     def _may_wait(self) -> bool:
         """Whether nothing is to be told or done that a held beat would delay."""

@@ -19,9 +19,9 @@ RETRY_SHARE = 1 / 6
 """Longest pause between two tries as a share of the ttl."""
 LONGEST_WAIT = 55.0
 WAIT_SHARE = 0.25
-"""How long rota may hold a heartbeat as a share of the ttl."""
+"""How long rota may hold a heartbeat of a bot at work as a share of the ttl: only its answer renews the lease."""
 HELD_SHARE = 0.75
-"""With heartbeats that are held, the next one follows after this share of the interval at least."""
+"""With heartbeats that are held, a bot at work beats after this share of the interval: so it nearly always waits."""
 LONGEST_CALL = 10.0
 CALL_SHARE = 0.25
 """Timeout of a call as a share of the ttl, so that several tries fit into a lease."""
@@ -32,12 +32,33 @@ _chance = SystemRandom()
 
 def beat_delay(interval: float, ttl: float) -> float:
     """Seconds until the next beat: the interval ±10 %, and never so long that the lease could not be kept."""
-    return min(max(interval, 0.05), ttl / 2) * _chance.uniform(1 - BEAT_JITTER, 1 + BEAT_JITTER)
+    return _jittered(_usual_delay(interval, ttl))
 
 
-def longest_wait(ttl: float | None) -> float:
-    """Seconds that rota may hold a heartbeat: so that one that gets lost, and the next one, still fit into a lease."""
-    return 0.0 if ttl is None else min(LONGEST_WAIT, WAIT_SHARE * ttl) * _chance.uniform(1 - BEAT_JITTER, 1)
+def longest_wait(interval: float, ttl: float | None, *, at_work: bool) -> float:
+    """Seconds that rota may hold a heartbeat: until the next is due, if one that gets lost can be made up for.
+
+    Who works has to be answered twice within its lease. Who is idle has only to be heard before its deadline.
+    """
+    if ttl is None:
+        return 0.0
+    due = _jittered(_usual_delay(interval, ttl, at_work=at_work))
+    return max(0.0, min(LONGEST_WAIT, due, WAIT_SHARE * ttl if at_work else ttl - due - call_timeout(ttl)))
+
+
+def pause_after(interval: float, ttl: float, *, held: float, at_work: bool) -> float:
+    """Seconds until the next beat after one that rota held so long: none where that is an interval already."""
+    usual = _usual_delay(interval, ttl, at_work=at_work)
+    return 0.0 if held >= (1 - BEAT_JITTER) * usual else _jittered(usual) - held
+
+
+def _usual_delay(interval: float, ttl: float, *, at_work: bool = False) -> float:
+    """Between two beats on average; `at_work` is for beats that are held."""
+    return min(max(interval, 0.05), ttl / 2) * (HELD_SHARE if at_work else 1)
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * _chance.uniform(1 - BEAT_JITTER, 1 + BEAT_JITTER)
 
 
 def call_timeout(ttl: float | None) -> float:

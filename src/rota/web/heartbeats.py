@@ -32,6 +32,8 @@ _ONE = TypeAdapter(BeatFields)
 _MANY = TypeAdapter(HeartbeatsRequest)
 _EACH = TypeAdapter(BeatOfMany)
 _NOTHING: BeatFields = {}
+HELD_LONGER = 1.1
+"""Intervals for which a heartbeat is held at most: bots spread theirs by so much."""
 LONGEST_NUMBER = 100
 """Digits; every field's largest number has far fewer."""
 
@@ -78,7 +80,8 @@ def begin(state: State, owner: TokenOwner, said: BeatFields, policy: Policy, tel
         state.beats.add(owner.fleet, owner.bot, entry, policy.deadline_ms, tell)
         return None
     idle = said.get("working") is None and said.get("accepting", True)
-    return state.waiting.beat(owner, entry, policy.deadline_ms, tell, idle=idle, seconds=min(seconds, policy.interval))
+    longest = policy.interval * HELD_LONGER
+    return state.waiting.beat(owner, entry, policy.deadline_ms, tell, idle=idle, seconds=min(seconds, longest))
 
 
 def nothing_new(said: BeatFields, policy: Policy) -> str:
