@@ -175,9 +175,11 @@ async def _beat_fleet(
         for index, _, _ in members:
             replies[index] = _error(error)
         return
+    if state.waiting.holds(fleet):
+        for _, owner, _ in members:
+            state.waiting.outdate(owner)
     flat: list[str | bytes] = []
     for _, owner, beat in members:
-        state.waiting.outdate(owner)
         flat.append(owner.bot)
         flat.append(_entry(owner.digest, beat))
     answers = await state.beats.many(fleet, flat, policy.deadline_ms)
@@ -193,14 +195,16 @@ async def _beat_fleet(
         answer = answers.get(at)
         if answer is None:
             replies[index] = nothing_new(beat, policy)
-        elif isinstance(answer, UnavailableError):
-            replies[index] = _error(answer)
-        elif answer.code == "unknown":
-            replies[index] = _error(UnknownBotError())
-        elif answer.code in ("start", "reconfigure"):
+        elif isinstance(answer, Answer) and answer.code in ("start", "reconfigure"):
             replies[index] = configured.get(answer) or _error(away or _changing())
         else:
-            replies[index] = _told(answer, policy)
+            replies[index] = _told_or_refused(answer, policy)
+
+
+def _told_or_refused(answer: Answer | ProblemError, policy: Policy) -> str:
+    if isinstance(answer, ProblemError):
+        return _error(answer)
+    return _error(UnknownBotError()) if answer.code == "unknown" else _told(answer, policy)
 
 
 def _read_many(body: bytes) -> Sequence[BeatOfMany | ProblemError]:

@@ -94,6 +94,11 @@ class Waiting:
             raise
         return held
 
+    def holds(self, fleet: str) -> bool:
+        """Whether any heartbeat of this fleet is held."""
+        known = self._fleets.get(fleet)
+        return known is not None and bool(known.held)
+
     def outdate(self, owner: TokenOwner) -> None:
         """Answers the bot's held heartbeat, if there is one: it has sent another."""
         fleet = self._fleets.get(owner.fleet)
