@@ -52,7 +52,7 @@ async def test_an_outbox_sends_every_record_once_in_order_in_batches_that_rota_t
             for _ in range(count):
                 if outbox.has_room:
                     put.append(len(put))
-                    outbox.put(json.dumps({"n": put[-1], "data": "x" * size}).encode())
+                    outbox.put(json.dumps({"n": put[-1], "data": "x" * size}).encode(), waits=False)
         elif action == "split" and (batch := await outbox.batch()) and batch.number not in stored and batch.count > 1:
             await outbox.split(batch)
             assert (smaller := await outbox.batch()) is None or smaller.count < batch.count
@@ -68,7 +68,7 @@ async def test_an_outbox_sends_every_record_once_in_order_in_batches_that_rota_t
 async def test_an_outbox_drops_the_refused_records_alone(count: int, refused: set[int]) -> None:
     outbox = new_outbox()
     for number in range(count):
-        outbox.put(str(number).encode())
+        outbox.put(str(number).encode(), waits=False)
     batch = await outbox.batch()
     assert batch
     within = {position for position in refused if position < count}
@@ -81,13 +81,13 @@ async def test_an_outbox_drops_the_refused_records_alone(count: int, refused: se
 
 async def test_a_batch_that_was_on_its_way_when_the_outbox_was_closed_changes_nothing() -> None:
     outbox = new_outbox()
-    outbox.put(b"1")
+    outbox.put(b"1", waits=False)
     batch = await outbox.batch()
     assert batch
     assert outbox.abandon() == 1
     await outbox.settle(batch)
     assert (await outbox.refuse(batch, (), "no")).count == 0
-    outbox.put(b"2")
+    outbox.put(b"2", waits=False)
     assert len(outbox) == 0
     assert outbox.dropped == 2
 
@@ -95,7 +95,7 @@ async def test_a_batch_that_was_on_its_way_when_the_outbox_was_closed_changes_no
 async def test_a_full_batch_is_a_request_that_the_protocol_allows() -> None:
     outbox = new_outbox()
     for _ in range(1500):
-        outbox.put(b'{"kind":"record","at":null,"data":1}')
+        outbox.put(b'{"kind":"record","at":null,"data":1}', waits=False)
     batch = await outbox.batch()
     assert batch
     assert len(PushRequest.model_validate_json(batch.body).records) == 1000

@@ -18,7 +18,6 @@ from rota.errors import (
     UnavailableError,
     UnknownBotError,
 )
-from rota.sdk import outbox
 from tests.unit.sdk_peer import PROFILE, Answer, Call, Peer, Wish, bot_at, eventually, lost, serving
 
 
@@ -259,55 +258,6 @@ async def test_a_plain_function_pushes_flushes_and_sleeps_without_await(peer: Pe
         await eventually(lambda: len(answers) >= 3)
     assert answers == [True, True, False]
     assert threads == [f"rota work {PROFILE}"]
-
-
-@pytest.mark.parametrize("plain", [False, True], ids=["async", "plain"])
-async def test_push_waits_while_too_much_is_on_its_way(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch, *, plain: bool
-) -> None:
-    monkeypatch.setattr(outbox, "MAX_WAITING_RECORDS", 10)
-    away = threading.Event()
-    peer.ttl = 6
-
-    def hold(call: Call) -> Any:
-        return peer._push_data(call) if away.is_set() else UnavailableError(retry_after=0.01)
-
-    peer.script("push_data", *[hold] * 1000)
-    bot = bot_at(peer)
-    pushed: list[int] = []
-
-    async def watch(job: Job) -> None:
-        for number in range(30):
-            assert await job.push(number)
-            pushed.append(number)
-        await job.stopping.wait()
-
-    def watch_plainly(job: Job) -> None:
-        for number in range(30):
-            assert job.push(number)
-            pushed.append(number)
-        job.stopping.wait()
-
-    bot.work(watch_plainly if plain else watch)
-    async with serving(bot):
-        await eventually(lambda: len(peer.said("push_data")) >= 3)
-        assert len(pushed) == 9
-        away.set()
-        await eventually(lambda: len(peer.data) >= 30)
-    assert peer.data == list(range(30))
-
-
-async def test_a_push_that_nobody_awaits_fails_before_it_eats_the_memory(
-    peer: Peer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox, "MAX_WAITING_RECORDS", 10)
-
-    async def work(job: Job) -> None:
-        for number in range(100):
-            job.push(number)
-
-    await work_once(peer, work, until=lambda: peer.said("leave"))
-    assert "await job.push" in peer.said("leave")[0].body["detail"]
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,22 @@ class DiskOutbox(Outbox):
         """Whether the next record need not wait, on the disk and on its way there."""
         return self._disk.room.is_left and self._disk.arriving.is_left
 
-    def put(self, record: bytes) -> Entry:
+    @property
+    def is_overfull(self) -> bool:
+        """Whether twice as much waits as should, on the disk or on its way there."""
+        return self._disk.room.is_exceeded or self._disk.arriving.is_exceeded
+
+    def put(self, record: bytes, *, waits: bool) -> Entry:
         """Takes one record, and has the thread write it."""
         check_size(record)
-        return self._disk.put(self, record)
+        return self._disk.put(self, record, waits=waits)
+
+    def note_unawaited(self, entry: Entry) -> None:
+        """Counts it among those that may become too many, on the disk or on the way there."""
+        with self._disk.lock:
+            self._disk.room.note_unawaited(len(entry.data))
+            if not entry.kept:
+                self._disk.arriving.note_unawaited(len(entry.data))
 
     def mark(self) -> int:
         """The number that the next record gets."""
@@ -230,16 +242,16 @@ class Disk:
         if self._failure is not None:
             raise self._failure
 
-    def put(self, outbox: DiskOutbox, record: bytes) -> Entry:
+    def put(self, outbox: DiskOutbox, record: bytes, *, waits: bool) -> Entry:
         """Takes one record for an outbox; a closed one drops it."""
         with self._changed:
             if outbox.closed or self._closing:
                 outbox.dropped += 1
                 return Entry(self.next_seq, record, kept=True)
-            if self.arriving.is_exceeded and self._failure is not None:
+            if not waits and self.arriving.is_overrun and self._failure is not None:
                 raise BufferError(f"records cannot be kept: {self._failure}")
-            if self.room.is_exceeded or self.arriving.is_exceeded:
-                where = "the disk" if self.arriving.is_exceeded else "rota"
+            if not waits and (self.room.is_overrun or self.arriving.is_overrun):
+                where = "the disk" if self.arriving.is_overrun else "rota"
                 raise BufferError(f"records are pushed faster than {where} takes them: `await job.push(…)`")
             entry = Entry(self.next_seq, record)
             self.next_seq += 1

@@ -7,7 +7,7 @@ gives a `Later`: an async function awaits it, for a plain one the call itself wa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -47,6 +47,7 @@ class Job:
     def __init__(self, desk: Desk, watchdog: Watchdog) -> None:
         self._desk = desk
         self._watchdog = watchdog
+        self._line = asyncio.Lock()
         self.stopping = Flag(desk.bell, before=watchdog.heed)
         """Set when the work has to come to its end: rota, the operator or the lease asks for it."""
         self.reconfigured = Flag(desk.bell, ends_with=self.stopping)
@@ -94,21 +95,33 @@ class Job:
         Raises:
             ValueError: `data` is not JSON that rota can keep (the text says where and why), `kind` is not of
                 `A-Za-z0-9._:/-`, or the record is over 1 MiB.
-            BufferError: nobody waits for `push`, and twice as many records are on their way as should.
+            BufferError: on the event loop, that twice as many records are on their way as should, because nobody
+                waited for those that were pushed; this one was not taken.
             SpoolError: from waiting: the spool cannot be written, and the record was not taken.
         """
         self._heed_cancellation()
-        outbox = self._desk.outbox
-        entry = outbox.put(_record(data, kind, at or datetime.now(UTC)))
-        self._desk.bell.ring()
-        if entry.kept and outbox.has_room and not self._desk.cancelled:
+        desk, outbox = self._desk, self._desk.outbox
+        entry = outbox.put(_record(data, kind, at or datetime.now(UTC)), waits=not desk.bell.on_loop())
+        desk.bell.ring()
+        if entry.kept and outbox.has_room and not desk.cancelled:
             return Later(outcome=True)
 
-        def may_go_on() -> bool:
-            slow_down = not (outbox.has_room or self.stopping.was_set() or entry.error)
-            return self._desk.cancelled or (entry.is_decided() and not slow_down)
+        if desk.cancelled:
+            outbox.note_unawaited(entry)  # whoever awaits it will not wait
 
-        return self._until(may_go_on, None, lambda: _is_kept(entry) and outbox.has_room)
+        def may_go_on() -> bool:
+            has_room = not outbox.is_overfull if self.stopping.was_set() else outbox.has_room
+            return desk.cancelled or (entry.is_decided() and (has_room or entry.error is not None))
+
+        def answer() -> bool:
+            return _is_kept(entry) and outbox.has_room
+
+        if not desk.bell.on_loop():
+            return self._until(may_go_on, None, answer)
+        return Later(
+            wait=lambda: self._on_loop(self._in_line(may_go_on, answer)),
+            unawaited=lambda: outbox.note_unawaited(entry),
+        )
 
     def flush(self, timeout: float | None = None) -> Later:
         """Waits until all that was pushed is committed.
@@ -132,6 +145,13 @@ class Job:
         """Waits, but not beyond the moment when the job is stopping; False: it is stopping."""
         return self._until(self.stopping.was_set, seconds, lambda: not self.stopping.is_set())
 
+    async def _in_line(self, reached: Callable[[], bool], answer: Callable[[], bool]) -> bool:
+        """Waits without a timeout. Many may: only the first of the line is woken by what happens, and then the next."""
+        if not reached():
+            async with self._line:
+                await self._desk.bell.until(reached)
+        return answer()
+
     def _until(self, reached: Callable[[], bool], timeout: float | None, answer: Callable[[], bool]) -> Later:
         self._heed_cancellation()
         bell = self._desk.bell
@@ -141,7 +161,7 @@ class Job:
         self._heed_cancellation()
         return later
 
-    async def _on_loop(self, later: Later) -> bool:
+    async def _on_loop(self, later: Awaitable[bool]) -> bool:
         outcome = await later
         self._heed_cancellation()
         if self._desk.cancelled:

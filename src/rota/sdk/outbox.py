@@ -92,6 +92,8 @@ class Room:
         self.size = 0
         self._most_records = records
         self._most_size = size
+        self._unawaited_records = 0
+        self._unawaited_size = 0
 
     @property
     def is_left(self) -> bool:
@@ -100,13 +102,27 @@ class Room:
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether twice as much waits as should, because nobody waits for room."""
+        """Whether twice as much waits as should."""
         return self.records >= 2 * self._most_records or self.size >= 2 * self._most_size
+
+    @property
+    def is_overrun(self) -> bool:
+        """Whether as much as may wait has come on top of that, and nobody waits for room for it."""
+        return self._unawaited_records > self._most_records or self._unawaited_size >= self._most_size
 
     def add(self, count: int, size: int) -> None:
         """Counts what comes in; negative, what goes."""
         self.records += count
         self.size += size
+        # Which records go is not known here: those that somebody waits for, as long as it can be.
+        self._unawaited_records = max(0, min(self._unawaited_records, self.records - self._most_records + 1))
+        self._unawaited_size = max(0, min(self._unawaited_size, self.size - self._most_size))
+
+    def note_unawaited(self, size: int) -> None:
+        """Nobody waits for room for a record that has come in; where there was some, nobody needs to."""
+        if not self.is_left:
+            self._unawaited_records += 1
+            self._unawaited_size += size
 
 
 class Outbox(ABC):
@@ -131,14 +147,25 @@ class Outbox(ABC):
     def has_room(self) -> bool:
         """Whether the next record need not wait."""
 
+    @property
     @abstractmethod
-    def put(self, record: bytes) -> Entry:
+    def is_overfull(self) -> bool:
+        """Whether twice as much waits as should: even what is to be quick has to wait for room."""
+
+    @abstractmethod
+    def put(self, record: bytes, *, waits: bool) -> Entry:
         """Takes one record, as JSON; once the outbox is closed it is dropped.
+
+        `waits`: the caller is held until there is room.
 
         Raises:
             ValueError: it is too large for any batch.
-            BufferError: nobody waits for room, and twice as much is waiting as should.
+            BufferError: twice as much is waiting as should, because nobody waits for room.
         """
+
+    @abstractmethod
+    def note_unawaited(self, entry: Entry) -> None:
+        """Nobody waits for room for this record."""
 
     @abstractmethod
     def mark(self) -> int:
@@ -180,7 +207,7 @@ class Outbox(ABC):
 class MemoryOutbox(Outbox):
     """In memory: what is taken out by `supersede` and `refuse` is lost, and so is all of it with the process."""
 
-    def __init__(self, profile: str, epoch: int, room: Room, lock: threading.Lock) -> None:
+    def __init__(self, profile: str, epoch: int, room: Room, lock: threading.RLock) -> None:
         super().__init__(profile, epoch)
         self._room = room
         self._lock = lock
@@ -199,7 +226,12 @@ class MemoryOutbox(Outbox):
         """Whether the next record need not wait."""
         return self._room.is_left
 
-    def put(self, record: bytes) -> Entry:
+    @property
+    def is_overfull(self) -> bool:
+        """Whether twice as much waits as should."""
+        return self._room.is_exceeded
+
+    def put(self, record: bytes, *, waits: bool) -> Entry:
         """Takes one record into memory, where it is kept at once."""
         check_size(record)
         with self._lock:
@@ -207,12 +239,17 @@ class MemoryOutbox(Outbox):
             if self._closed:
                 self.dropped += 1
                 return entry
-            if self._room.is_exceeded:
+            if self._room.is_overrun and not waits:
                 raise BufferError("records are pushed faster than rota takes them: `await job.push(…)`")
             self._entries.append(entry)
             self._put_in += 1
             self._room.add(1, len(record))
             return entry
+
+    def note_unawaited(self, entry: Entry) -> None:
+        """Counts it among those that may become too many."""
+        with self._lock:
+            self._room.note_unawaited(len(entry.data))
 
     def mark(self) -> int:
         """The number of records that were put in."""
@@ -288,7 +325,8 @@ class Memory:
         self.path: Path | None = None
         self.claim: Claim | None = None
         self._room = Room(MAX_WAITING_RECORDS, MAX_WAITING_BYTES)
-        self._lock = threading.Lock()
+        # Reentrant: what nobody awaits may be noted while garbage is collected, whoever holds the lock then.
+        self._lock = threading.RLock()
 
     async def begin(self, given_up: Callable[[], bool]) -> list[Outbox]:  # noqa: ARG002 - there is nobody to wait for
         """Finds nothing of an earlier process."""

@@ -19,18 +19,33 @@ class Later:
     Async: `if await job.sleep(30): …`. Plain, where the call itself took the time: `if job.sleep(30): …`.
     """
 
-    __slots__ = ("_outcome", "_wait")
+    __slots__ = ("_outcome", "_unawaited", "_wait")
 
     def __init__(
-        self, *, outcome: bool | None = None, wait: Callable[[], Coroutine[Any, Any, bool]] | None = None
+        self,
+        *,
+        outcome: bool | None = None,
+        wait: Callable[[], Coroutine[Any, Any, bool]] | None = None,
+        unawaited: Callable[[], object] | None = None,
     ) -> None:
+        """`unawaited` is called when nobody awaits this any more, and the waiting is not over."""
         self._outcome = outcome
         self._wait = wait
+        self._unawaited = unawaited
+
+    def __del__(self) -> None:
+        if self._wait is not None and self._unawaited is not None:
+            self._unawaited()
 
     def __await__(self) -> Generator[Any, None, bool]:
         if self._wait is not None:
             wait, self._wait = self._wait, None
-            self._outcome = yield from wait().__await__()
+            try:
+                self._outcome = yield from wait().__await__()
+            except (asyncio.CancelledError, GeneratorExit):
+                if self._unawaited is not None:
+                    self._unawaited()
+                raise
         return bool(self)
 
     def __bool__(self) -> bool:
