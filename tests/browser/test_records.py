@@ -66,3 +66,13 @@ def test_what_was_found_is_taken_away_as_a_file(opened: Opener, farm: Farm, tmp_
     download.value.save_as(tmp_path / "file")
     lines = (tmp_path / "file").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["data"]["price"] for line in lines] == [0, 1]
+
+
+def test_the_time_of_a_record_is_the_readers_own_to_the_millisecond(opened: Opener, farm: Farm) -> None:
+    path = work(farm)
+    record = {"at": "2026-03-04T05:06:07.089Z", "data": "old"}
+    farm._call(farm.tokens["2"], "push_data", batch=2, records=[record])
+    page = opened(f"{path}?order=newest", locale="en-GB", timezone_id="Asia/Tokyo")
+    moment = page.locator("tbody tr", has_text="old").locator("time")
+    expect(moment).to_have_text("4 Mar 2026, 14:06:07.089")
+    expect(moment).to_have_attribute("title", "2026-03-04 05:06:07.089000 UTC")

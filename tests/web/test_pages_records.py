@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from html import unescape
 from typing import Any
 
@@ -53,6 +54,18 @@ async def test_the_page_of_a_profile_leads_to_its_records(pages: Pages, bots: Fl
     assert "1.0 a minute, over the last 5 minutes" in records
     assert shown(records) == ["4", "3", "2", "1", "0"]
     assert 'hx-trigger="every 2s"' in records
+
+
+async def test_the_time_of_a_record_is_told_to_the_millisecond_with_its_date(pages: Pages, bots: Fleet) -> None:
+    working = await bots.work()
+    now = datetime.now(UTC).replace(microsecond=4_567)
+    moments = ["2026-03-04T05:06:07.123456Z", now.isoformat()]
+    assert (await bots.push("1", [{"data": 1, "at": at} for at in moments])).status_code == 200
+    html = await pages.look(f"/profiles/{working['profile']}/records?order=oldest")
+    old, new = re.findall(r'<time datetime="([^"]+)" title="([^"]+)" data-clock="ms">([^<]+)</time>', html)
+    assert old == ("2026-03-04T05:06:07.123Z", "2026-03-04 05:06:07.123456 UTC", "4 Mar 2026 05:06:07.123 UTC")
+    assert new[:2] == (f"{now:%Y-%m-%dT%H:%M:%S}.004Z", f"{now:%Y-%m-%d %H:%M:%S}.004567 UTC")
+    assert f"{now:%H:%M:%S}.004 UTC" in new[2]
 
 
 async def test_records_are_paged_and_nothing_is_shown_twice(

@@ -109,6 +109,29 @@ async def test_messages_that_were_given_up_are_sent_once_more_or_discarded(pages
     assert (await pages.send(f"/webhooks/{made}/replay", message=second)).status_code == 404
 
 
+async def test_the_list_tells_webhooks_apart_and_shows_which_one_fails(pages: Pages) -> None:
+    secret = "https://user:pass@receiver.example:8443/orders/" + "x" * 90 + "?key=s3cret"
+    named = (await pages.site.made("webhooks", url=URL, label="shop", paused=True))["id"]
+    async with pages.site.state.ledger.begin() as tx:
+        url = "https://receiver.example/alarms"
+        failing = (await webhooks.create(tx, url=url, secret="whsec_x", fleet="default")).id
+        await webhooks.create(tx, url=secret, secret="whsec_x", fleet="default")
+        await webhooks.note_failure(tx, failing, status=500, error="answered 500 " + HOSTILE, pause=60, gone=False)
+    await dead_letter(pages.site, named, 1)
+    lines = {line: line for line in (await pages.look("/webhooks")).split("<tr>")[1:]}
+    (shop,) = [line for line in lines if "shop" in line]
+    assert f"<small>{URL.removeprefix('http://')}</small>" in shop
+    assert f'<a class="trouble" href="/webhooks/{named}#given-up">1</a>' in shop
+    assert 'id="given-up"' in await pages.look(f"/webhooks/{named}")
+    (alarms,) = [line for line in lines if ">receiver.example/alarms<" in line]
+    assert f'class="{LOOKS["failing"]}"><span class="badge">failing</span>' in alarms
+    assert f'<a class="trouble" href="/webhooks/{failing}">answered 500 &lt;' in alarms
+    (cut,) = [line for line in lines if "receiver.example:8443/orders/xxx" in line]
+    assert "x…</a>" in cut
+    assert not any(part in cut for part in ("user", "pass", "s3cret"))
+    assert f'class="{LOOKS["enabled"]}"><span class="badge">enabled</span>' in cut
+
+
 async def test_a_form_that_is_not_ours_changes_nothing(pages: Pages) -> None:
     made = (await pages.site.made("webhooks", url=URL))["id"]
     for path in ("/webhooks", f"/webhooks/{made}/delete", f"/webhooks/{made}/rotate", f"/webhooks/{made}/test"):

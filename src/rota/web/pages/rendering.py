@@ -101,7 +101,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.globals |= {"asset": asset, "version": __version__, "link": link}
-    made.filters |= {"age": age, "ago": ago, "clock": clock, "number": number}
+    made.filters |= {"age": age, "ago": ago, "clock": clock, "exact": exact, "number": number}
     return made
 
 
@@ -143,6 +143,16 @@ def clock(moment: datetime) -> Markup:
     now = datetime.now(UTC)
     form = "%H:%M:%S UTC" if moment.date() == now.date() else "%-d %b %Y %H:%M UTC"
     return Markup('<time datetime="{}" data-clock>{}</time>').format(_iso(moment), moment.strftime(form))
+
+
+def exact(moment: datetime) -> Markup:
+    """As `clock`, to the millisecond; whole, with its date and in UTC, in the tooltip."""
+    utc = moment.astimezone(UTC)
+    form = "%H:%M:%S" if utc.date() == datetime.now(UTC).date() else "%-d %b %Y %H:%M:%S"
+    ms = f".{utc.microsecond // 1000:03}"
+    return Markup('<time datetime="{}" title="{}" data-clock="ms">{}</time>').format(
+        f"{utc:%Y-%m-%dT%H:%M:%S}{ms}Z", f"{utc:%Y-%m-%d %H:%M:%S.%f} UTC", f"{utc.strftime(form)}{ms} UTC"
+    )
 
 
 def number(value: int) -> str:

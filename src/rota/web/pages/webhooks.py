@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
@@ -16,7 +17,7 @@ from rota.ledger import accounts, fleets, webhooks
 from rota.ledger.webhooks import Webhook
 from rota.web.pages.forms import our_form
 from rota.web.pages.rendering import link, render
-from rota.web.pages.webhook import look_of, show
+from rota.web.pages.webhook import LOOKS, look_of, show
 from rota.web.session import Session, signed_in
 from rota.web.state import State, current
 
@@ -24,16 +25,27 @@ router = APIRouter(include_in_schema=False)
 
 SHOWN = 50
 REFRESH = 10
+MOST_ADDRESS, MOST_TROUBLE = 64, 100
+"""Characters of a line."""
 
 
 @dataclass(frozen=True)
 class WebhookLine:
-    """One webhook; `look` is its state in one word, `whose` a fleet or an account's name."""
+    """One webhook.
+
+    address: host and path, cut where they are long; the rest of it may hold secrets.
+    state: enabled, failing, paused or gone; `look` is how that looks.
+    whose: a fleet, or an account's name.
+    trouble: what the newest attempt came to, where it failed; else empty.
+    """
 
     webhook: Webhook
     href: str
+    address: str
+    state: str
     look: str
     whose: str
+    trouble: str
 
 
 @dataclass(frozen=True)
@@ -107,10 +119,7 @@ async def _read(
         found = await webhooks.page(tx, limit=SHOWN, after=after or None)
         owners = {item.account for item in found.items if item.account is not None}
         names = {owner: (await accounts.get(tx, owner)).name for owner in owners}
-    lines = tuple(
-        WebhookLine(item, link("webhooks", item.id, fleet=fleet), look_of(item), _whose(item, names))
-        for item in found.items
-    )
+    lines = tuple(_line(item, fleet, _whose(item, names)) for item in found.items)
     return WebhooksPage(
         fleet=fleet,
         here=link("webhooks", fleet=fleet, after=after or None),
@@ -121,6 +130,24 @@ async def _read(
         first=link("webhooks", fleet=fleet) if after else None,
         following=link("webhooks", fleet=fleet, after=found.next) if found.next else None,
     )
+
+
+def _line(webhook: Webhook, fleet: str, whose: str) -> WebhookLine:
+    state, address = look_of(webhook), urlsplit(webhook.url)
+    trouble = webhook.last_error or "" if state in {"failing", "gone"} else ""
+    return WebhookLine(
+        webhook=webhook,
+        href=link("webhooks", webhook.id, fleet=fleet),
+        address=_cut(f"{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}", MOST_ADDRESS),
+        state=state,
+        look=LOOKS[state],
+        whose=whose,
+        trouble=_cut(trouble, MOST_TROUBLE),
+    )
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _whose(webhook: Webhook, names: Mapping[str, str]) -> str:

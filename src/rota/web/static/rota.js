@@ -81,6 +81,9 @@
     return whole < 172800 ? `${Math.floor(whole / 3600)} h` : `${Math.floor(whole / 86400)} d`;
   }
 
+  const date = { year: "numeric", month: "short", day: "numeric" };
+  const exactTime = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 };
+
   function tick() {
     if (document.hidden) return;
     const now = Date.now() / 1000 + ahead;
@@ -90,7 +93,8 @@
     }
     for (const clock of document.querySelectorAll("time[data-clock]")) {
       const moment = new Date(clock.dateTime), today = moment.toDateString() === new Date().toDateString();
-      const text = today ? moment.toLocaleTimeString() : moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+      const text = clock.dataset.clock === "ms" ? moment.toLocaleString(undefined, today ? exactTime : { ...date, ...exactTime })
+        : today ? moment.toLocaleTimeString() : moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
       if (clock.textContent !== text) clock.textContent = text;
     }
     if (connection && Date.now() - heardAt > STALE_MS) {
