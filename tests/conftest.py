@@ -62,6 +62,13 @@ def _has_room() -> bool:
     return runs_programs and os.access(MEMORY, os.W_OK) and found.f_bavail * found.f_frsize > ROOM
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One worker more than there are processors: for more than half of the time tests wait, for leases and timeouts."""
+    wanted = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    return None if wanted else len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the long ones first; within a folder and a file everything keeps its order."""
     ranks = {Path(__file__).parent / folder: rank for rank, folder in enumerate(LONG)}
