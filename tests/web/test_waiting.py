@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rota.live import bots as live_bots
+from rota.live import snapshot
 from rota.live.beats import Answer
 from rota.live.bots import Newcomer
 from rota.live.entries import DIGEST_BYTES, idle_entry
@@ -198,6 +200,29 @@ async def test_a_start_asks_the_one_bot_of_two_thousand_that_bears_its_labels_an
     await until(lambda: _any(told))
     assert asked == [fitting]
     assert told == {f"{fitting} start": 1}
+
+
+async def test_a_profile_that_begins_to_wait_while_it_is_looked_at_finds_its_bot(
+    bots: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, waiting = snapshot.profiles, bots.site.state.waiting
+    begun: list[str] = []
+
+    async def too_early(live: Any, fleet: str, ids: Any) -> Any:
+        found = await read(live, fleet, ids)
+        if begun:
+            return found
+        # What was read is older than the event of the profile's next waiting, which comes before the answer.
+        begun.extend(ids)
+        waiting._fleets[fleet].wanted.update(dict.fromkeys(ids))
+        return {}
+
+    monkeypatch.setattr("rota.web.waiting.snapshot", SimpleNamespace(profiles=too_early))
+    await bots.auth("1")
+    async with held(bots, "1") as (task,):
+        profile = await bots.profile()
+        assert (await soon(task))["instruction"] == "start"
+        assert begun == [profile]
 
 
 async def test_bots_of_other_labels_are_left_for_profiles_that_require_them(bots: Fleet) -> None:

@@ -237,6 +237,9 @@ class Waiting:
     async def _choose(self, name: str, fleet: _Fleet, tried: set[Held]) -> list[Held]:
         """A bot for each of the first profiles; those that no bot is left for, or that wait no more, are dropped."""
         wanted = list(islice(fleet.wanted, TRIED_AT_ONCE))
+        for id_ in wanted:
+            # Before anything is read: what begins to wait afterwards is noted anew.
+            del fleet.wanted[id_]
         found = await snapshot.profiles(self._live, name, wanted)
         waits = {id_: required_labels(view.class_) for id_, view in found.items() if view.phase == WAITS}
         if any(waits.values()):
@@ -244,13 +247,12 @@ class Waiting:
         chosen: dict[Held, None] = {}
         candidates = {required: fleet.idle.suited(required) for required in waits.values()}
         for id_ in wanted:
-            one = None
-            if id_ in waits:
-                one = next((held for held in candidates[waits[id_]] if held not in tried and held not in chosen), None)
-            if one is None:
-                fleet.wanted.pop(id_, None)
-            else:
+            suited = candidates[waits[id_]] if id_ in waits else ()
+            one = next((held for held in suited if held not in tried and held not in chosen), None)
+            if one is not None:
                 chosen[one] = None
+                # The bot may be given another one, or somebody else's may have been faster: looked at once more.
+                fleet.wanted[id_] = None
         return list(chosen)
 
     async def _meet_strangers(self, name: str, idle: Reserve) -> None:
