@@ -27,11 +27,9 @@ ROWS = 2_000
 """Of one reading: more would keep the worker's other callers waiting."""
 MOST_AT_ONCE = 8
 """Exports of one worker at once."""
-GROUP_ROWS, GROUP_BYTES = 50_000, 4 * 1_048_576
+GROUP_ROWS, GROUP_BYTES = 50_000, 2 * 1_048_576
 """Of a row group of Parquet, whichever is reached first: what is in memory at a time."""
-
-
-PAGE_BYTES = 262_144
+PAGE_BYTES = 65_536
 """Of a page of Parquet: what is compressed at a time."""
 TRIES, PAUSE = 30, 1.0
 """How often, and after how many seconds, an export that has begun asks again while the ledger is away."""
