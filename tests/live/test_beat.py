@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from rota.live import bots, snapshot
-from rota.live.beats import BINDINGS_A_CALL
-from rota.live.entries import idle_entry, parse_roster_entry, working_entry
+from rota.live.beats import BATCH, BATCH_AT_WORK, BINDINGS_A_CALL, _first
+from rota.live.entries import DIGEST_BYTES, idle_entry, parse_roster_entry, working_entry
 from rota.live.liveness import pulse
 from rota.live.snapshot import totals
 from rota.protocol import Working
@@ -234,3 +234,19 @@ async def test_a_bot_that_tells_what_it_ended_is_given_work_and_is_quiet_as_any_
     assert seen is not None
     assert seen.quiet
     assert (await driver.beat("s1/1", ended=NOTHING)).code == "start"
+
+
+def test_more_beats_go_in_one_call_where_nobody_can_be_given_work() -> None:
+    idle = idle_entry(b"d" * DIGEST_BYTES, accepting=True, status="")
+    works = working_entry(b"d" * DIGEST_BYTES, profile="prf_1", epoch=1, revision=1, accepting=True, status="")
+
+    def flat(*entries: bytes) -> list[str | bytes]:
+        return [part for entry in entries for part in ("s1/1", entry)]
+
+    some = flat(*[works] * 300)
+    assert _first(some) == some[: 2 * BATCH_AT_WORK]
+    mixed = flat(*[works] * 100, idle, *[works] * 300)
+    assert _first(mixed) == mixed[: 2 * BATCH]
+    late = flat(*[works] * BATCH_AT_WORK, idle)
+    assert _first(late) == late[:-2]
+    assert _first(flat(idle)) == flat(idle)

@@ -22,6 +22,8 @@ from rota.live.scripts import Live
 
 BATCH = 64
 """Beats in one script call: with the work that some are given, it holds a store of a million bots for 2 ms."""
+BATCH_AT_WORK = 256
+"""The same where all of them report work, so that nobody can be given any."""
 BUSY = 8
 """So many beats in one call, and the next one waits for more: what a call costs this side is shared by all in it."""
 GATHER = 0.002
@@ -103,10 +105,12 @@ class Beats:
             beats = [part for at in places for part in beats[2 * at : 2 * at + 2]]
         self._of_calls += len(places)
         try:
-            for start in range(0, len(places), BATCH):
-                step = beats[2 * start : 2 * (start + BATCH)]
+            done = 0
+            while done < len(places):
+                step = _first(beats[2 * done :])
                 for index, answer in await self._call(fleet, step, deadline_ms):
-                    news[places[start + index]] = answer
+                    news[places[done + index]] = answer
+                done += len(step) // 2
         finally:
             self._of_calls -= len(places)
         return news
@@ -150,6 +154,12 @@ class Beats:
             (index - 1, Answer(code.decode(), profile.decode(), int(epoch), int(revision)))
             for index, code, profile, epoch, revision in (replies[at : at + 5] for at in range(0, len(replies), 5))
         ]
+
+
+def _first(beats: Sequence[str | bytes]) -> Sequence[str | bytes]:
+    """As many of the first of these as go into one script call."""
+    some = beats[: 2 * BATCH_AT_WORK]
+    return some[: 2 * BATCH] if any(entry[DIGEST_BYTES] == _IDLE for entry in some[1::2]) else some
 
 
 def settle(future: asyncio.Future[Answer | None], answer: Answer | RotaError | None) -> None:
