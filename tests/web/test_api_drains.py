@@ -145,6 +145,7 @@ async def test_a_bots_drain_has_a_deadline_where_one_is_given(bots: Fleet) -> No
         assert (drain["deadline"] is not None) is has_deadline
     assert (await site.rest.delete(f"{DRAINS}/{SERVER}/1")).status_code == 204
     assert await draining(bots, "1") == [False]
+    await bots.work("1")
     assert (await site.rest.post(path, json={"within": 0})).status_code == 204
     is_problem(await site.rest.get(f"/api/v1/bots/{SERVER}/1"), 404, "not_found")
 

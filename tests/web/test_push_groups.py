@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from rota import storable
 from rota.errors import UnavailableError
-from rota.ledger import lines, partitions, pushes
+from rota.ledger import partitions, pushes
 from rota.ledger.connection import Ledger, Transaction
 from rota.live.scripts import Live
 from rota.web import push
@@ -57,7 +58,7 @@ async def test_what_is_wrong_with_one_touches_none_of_the_others(
     bots: Fleet, counted: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Poison that nobody has seen coming, a token that is gone, an old epoch, a repeated batch: all in one group."""
-    monkeypatch.setattr(lines, "_blame", lambda _records: None)
+    monkeypatch.setattr(storable, "is_suspect", lambda _text: False)
     working = await crowd(bots, 5)
     await bots.push("4", [{"data": 0}], batch=1)
     bots.tokens["1"] = bots.tokens["1"][:-1] + ("x" if bots.tokens["1"][-1] != "x" else "y")
