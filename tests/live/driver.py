@@ -121,6 +121,11 @@ class Driver:
         """Live state's clock goes on by `ms`; with `hearing` the web's pulse went on meanwhile."""
         await self._eval(_PASS, [keys.pulse(self.fleet)], round(ms), int(hearing))
 
+    async def offset(self) -> int:
+        """By how many ms live state's clock is ahead of the store's."""
+        ((offset,),) = await self.live.read(("HMGET", keys.pulse(self.fleet), "offset"))
+        return int(offset)
+
     async def set_clock(self, ms: int) -> None:
         """As if somebody had set the store's clock: to what live state makes of it that is the same."""
         await self._eval(_PASS, [keys.pulse(self.fleet)], ms, 0)

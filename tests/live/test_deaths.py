@@ -10,6 +10,7 @@ from rota.live.audit import broken_invariants, overdue
 from rota.live.liveness import pulse, reap
 from rota.live.snapshot import totals
 from rota.protocol import Working
+from tests.live.conftest import build
 from tests.live.driver import TTL, Driver
 from tests.live.invariants import check, read_everything
 
@@ -163,6 +164,51 @@ async def test_ten_minutes_of_work_forgive_earlier_crashes(driver: Driver) -> No
         await driver.leave("s1/1", "crash")
         assert (await driver.profile("prf_1")).crashes == 1
         await profiles.release(driver.live, driver.fleet, work.profile)
+
+
+@pytest.mark.parametrize("end", ["left", "died", "killed", "stopped", "replaced"])
+async def test_ten_minutes_of_work_forgive_earlier_crashes_however_they_end(driver: Driver, end: str) -> None:
+    await driver.working("s1/1")
+    await driver.leave("s1/1", "crash")
+    await driver.pass_time(10_001)
+    await driver.promote()
+    work = await driver.working("s1/1")
+    assert (await driver.profile("prf_1")).crashes == 1
+    await driver.pass_time(599_000)
+    await driver.beat("s1/1", work)
+    await driver.pass_time(2_000)
+    if end == "left":
+        await driver.leave("s1/1")
+    elif end == "died":
+        await driver.pass_time(DEADLINE)
+        assert (await reap(driver.live, driver.fleet, 100)).count == 1
+    elif end == "killed":
+        await bots.kill(driver.live, driver.fleet, "s1/1")
+    elif end == "stopped":
+        await driver.want("prf_1", "stopped")
+    else:
+        await driver.auth("s1/1")
+    assert (await driver.profile("prf_1")).crashes == 0
+
+
+async def test_work_that_goes_on_after_a_loss_counts_from_its_grant(driver: Driver) -> None:
+    work = await driver.working("s1/1")
+    granted = (await driver.profile("prf_1")).since
+    await driver.pass_time(300_000)
+    passed = await driver.offset()
+    await driver.forget_everything()
+    await build(driver.live, driver.fleet)
+    await driver.pass_time(passed - await driver.offset())
+    await driver.want("prf_1", epoch=work.epoch)
+    assert await driver.auth("s1/1", leased=work)
+    resumed = (await driver.profile("prf_1")).since
+    assert granted is not None
+    assert resumed is not None
+    assert abs((resumed - granted).total_seconds()) < 1
+    # So a death soon after the loss is not one soon after a start.
+    await driver.pass_time(DEADLINE + 1)
+    assert (await reap(driver.live, driver.fleet, 100)).count == 1
+    assert (await driver.profile("prf_1")).crashes == 0
 
 
 async def test_kill_and_drain_of_an_unknown_bot_are_refused(driver: Driver) -> None:

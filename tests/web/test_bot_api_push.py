@@ -109,6 +109,32 @@ async def test_fractions_are_kept_as_doubles(bots: Fleet) -> None:
     assert [float(number) for number in found[3:]] == [100.0, 12345678901234567890.5]
 
 
+async def test_data_under_a_grant_that_the_live_store_forgot_is_taken_from_the_bot_that_had_it(bots: Fleet) -> None:
+    working = await bots.work("1")
+    await bots.site.record()
+    await bots.auth("2")
+    await bots.site.lose_live_state()
+    for bot in ("1", "2"):
+        await bots.auth(bot)
+    named = {"profile": working["profile"], "epoch": working["epoch"]}
+    assert (await bots.push("2", [{"data": "of another"}], **named)).json()["code"] == "superseded"
+    assert (await bots.push("1", [{"data": "kept"}], **named)).json() == {"accepted": 1, "duplicate": False}
+    newer = named | {"epoch": working["epoch"] + 1}
+    refused = await bots.push("1", [{"data": "odd"}], **newer)
+    assert (refused.status_code, "never granted" in refused.text) == (422, True)
+    assert [record["data"] for record in await bots.records(working["profile"])] == ["kept"]
+
+
+async def test_data_under_a_grant_that_history_never_heard_of_is_taken(bots: Fleet) -> None:
+    working = await bots.work("1")
+    await bots.site.lose_live_state()
+    await bots.auth("1")
+    named = {"profile": working["profile"], "epoch": working["epoch"]}
+    assert (await bots.push("1", [{"data": 1}], **named)).status_code == 200
+    await bots.site.rest.delete(f"/api/v1/profiles/{working['profile']}")
+    assert (await bots.push("1", [{"data": 2}], batch=2, **named)).json()["code"] == "superseded"
+
+
 async def test_broken_json_is_not_blamed_on_a_record(bots: Fleet) -> None:
     await bots.work()
     for content in (raw("nope"), raw('"open'), raw("1")[:-1], raw("1") + "x"):

@@ -23,6 +23,14 @@ _HOLD = text(
 )
 
 
+_HOLDERS = text("""
+    SELECT c.profile_id, c.epoch, a.bot
+    FROM unnest(CAST(:profiles AS text[]), CAST(:epochs AS bigint[])) AS c(profile_id, epoch)
+    JOIN profiles p ON p.id = c.profile_id AND p.fleet = :fleet AND p.deleted_at IS NULL
+    LEFT JOIN assignments a ON a.profile_id = c.profile_id AND a.epoch = c.epoch
+""")
+
+
 async def raise_to(tx: Transaction, pairs: Sequence[tuple[str, int]]) -> None:
     """Raises the fences of (profile, epoch); a lower epoch than known changes nothing."""
     # In one order everywhere, so that two calls cannot wait for each other.
@@ -37,6 +45,17 @@ async def raise_to(tx: Transaction, pairs: Sequence[tuple[str, int]]) -> None:
             where=fences.c.epoch < statement.excluded.epoch,
         )
     )
+
+
+async def holders(tx: Transaction, fleet: str, pairs: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
+    """(profile, epoch) → the bot that it was granted to; None where history does not know, as after a loss.
+
+    Profiles that were deleted or are of other fleets are missing.
+    """
+    rows = await tx.execute(
+        _HOLDERS, {"fleet": fleet, "profiles": [one for one, _ in pairs], "epochs": [epoch for _, epoch in pairs]}
+    )
+    return {(row.profile_id, row.epoch): row.bot for row in rows}
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,13 @@ class Owned(NamedTuple):
     epoch: int
 
 
+class Unproven(NamedTuple):
+    """An assignment of which live state does not know the grant, which may have been lost: the ledger knows."""
+
+    profile: str
+    epoch: int
+
+
 async def auth(live: Live, fleet: str, newcomer: Newcomer, *, ttl: float, leased: Working | None) -> Restored | None:
     """Enters the bot into the roster; `leased` is the work that it proved by a genuine lease.
 
@@ -106,17 +113,18 @@ async def leave(live: Live, fleet: str, bot: str, digest: bytes, reason: str) ->
         raise UnknownBotError
 
 
-async def resolve(live: Live, fleet: str, claims: Sequence[Claim], *, ttl: float) -> list[Owned | ProblemError]:
+async def resolve(
+    live: Live, fleet: str, claims: Sequence[Claim], *, ttl: float
+) -> list[Owned | Unproven | ProblemError]:
     """What the data of each bot belongs to, in the order of the claims; moves the bots' deadlines.
 
     In the place of a claim that is refused stands UnknownBotError (the token is not on the roster), SupersededError
-    (the profile has a newer epoch or another owner) or InvalidRequestError (nothing is named and nothing bound, or the
-    epoch was never granted).
+    (the profile has a newer epoch or another owner) or InvalidRequestError (nothing is named and nothing bound).
 
     Raises:
         UnavailableError: the store is away.
     """
-    found: list[Owned | ProblemError] = []
+    found: list[Owned | Unproven | ProblemError] = []
     for start in range(0, len(claims), STEP):
         flat: list[str | bytes] = []
         for claim in claims[start : start + STEP]:
@@ -126,16 +134,16 @@ async def resolve(live: Live, fleet: str, claims: Sequence[Claim], *, ttl: float
     return found
 
 
-def _owned(code: bytes, profile: bytes, epoch: bytes) -> Owned | ProblemError:
+def _owned(code: bytes, profile: bytes, epoch: bytes) -> Owned | Unproven | ProblemError:
     if code == b"ok":
         return Owned(profile.decode(), int(epoch))
+    if code == b"unproven":
+        return Unproven(profile.decode(), int(epoch))
     if code == b"unknown":
         return UnknownBotError()
     if code == b"superseded":
         return SupersededError()
-    if code == b"none":
-        return InvalidRequestError("This bot has no assignment: name `profile` and `epoch` of the data.")
-    return InvalidRequestError("That epoch was never granted for this profile.")
+    return InvalidRequestError("This bot has no assignment: name `profile` and `epoch` of the data.")
 
 
 async def kill(live: Live, fleet: str, bot: str, reason: KillReason = "operator") -> None:

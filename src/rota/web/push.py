@@ -21,16 +21,17 @@ from rota.errors import (
     NotFoundError,
     ProblemError,
     RotaError,
+    SupersededError,
     UnavailableError,
     UnknownBotError,
 )
-from rota.ledger import incidents, partitions, pushes
+from rota.ledger import fences, incidents, partitions, pushes
 from rota.ledger.connection import Ledger
 from rota.ledger.incidents import Sighting
 from rota.ledger.lines import lines
 from rota.ledger.pushes import Batch, MissingPartitionError, Outcome, Pushed
 from rota.live import bots
-from rota.live.bots import Claim, Owned
+from rota.live.bots import Claim, Owned, Unproven
 from rota.live.scripts import Live
 from rota.protocol import MAX_BODY_BYTES, PushFields
 from rota.web.http import Receive, as_problem, read_body
@@ -219,13 +220,36 @@ class Pushes:
             answers: Sequence[Owned | ProblemError]
             try:
                 ttl = (await self._policies.granted(fleet)).ttl
-                answers = await bots.resolve(self._live, fleet, claims, ttl=ttl)
+                resolved = await bots.resolve(self._live, fleet, claims, ttl=ttl)
+                answers = await self._proved(fleet, claims, resolved)
             except NotFoundError:
                 answers = [UnknownBotError()] * len(claims)
             except ProblemError as error:
                 answers = [error] * len(claims)
             found.update(zip(indexes, answers, strict=True))
         return [found[index] for index in range(len(group))]
+
+    async def _proved(
+        self, fleet: str, claims: Sequence[Claim], answers: Sequence[Owned | Unproven | ProblemError]
+    ) -> list[Owned | ProblemError]:
+        """The ledger's word where live state does not know of a grant: a store may forget what a bot was told.
+
+        Whether that epoch was ever handed out, and is the newest, is decided with the commit.
+        """
+        pairs = sorted({(one.profile, one.epoch) for one in answers if isinstance(one, Unproven)})
+        holders: Mapping[tuple[str, int], str | None] = {}
+        if pairs:
+            async with self._ledger.begin() as tx:
+                holders = await fences.holders(tx, fleet, pairs)
+        proved: list[Owned | ProblemError] = []
+        for claim, answer in zip(claims, answers, strict=True):
+            if not isinstance(answer, Unproven):
+                proved.append(answer)
+            elif holders.get((answer.profile, answer.epoch), "-") in (claim.bot, None):
+                proved.append(Owned(answer.profile, answer.epoch))
+            else:
+                proved.append(SupersededError())
+        return proved
 
     async def _commit(self, batches: Sequence[Batch], fleets: set[str]) -> list[Outcome]:
         try:

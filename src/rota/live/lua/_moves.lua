@@ -139,12 +139,18 @@ local function unplace(id, p)
   end
 end
 
+-- Ten minutes of work forgive the crashes before it, however it ends; not the one that ends it.
+local function forgive(p)
+  if not p.counted and now - p.since >= CRASH_FORGIVEN_MS then p.crashes = '0' end
+end
+
 -- Moves a profile into `phase` and keeps its sets and counts; p.phase is nil for a new one.
 local function move_profile(id, p, phase)
   unplace(id, p)
   if p.phase ~= phase then
     if p.phase then call('HINCRBY', counts, 'p' .. p.phase, -1) end
     call('HINCRBY', counts, 'p' .. phase, 1)
+    if p.phase == 'w' then forgive(p) end
     p.since = digits(now)
   end
   p.phase = phase
@@ -188,11 +194,11 @@ local function hold_while_leased(id, p)
   p.lease = digits(math.max(tonumber(p.lease), math.ceil(tonumber(call('ZSCORE', due, id) or now))))
 end
 
--- After a crash the profile is held back 10 s, doubling to 10 min; ten minutes of work forgive what was before.
+-- After a crash the profile is held back 10 s, doubling to 10 min.
 local function count_crash(p)
+  if p.phase == 'w' then forgive(p) end
   local crashes = tonumber(p.crashes)
-  if p.phase == 'w' and now - p.since >= CRASH_FORGIVEN_MS then crashes = 0 end
-  p.crashes = digits(crashes + 1)
+  p.crashes, p.counted = digits(crashes + 1), true
   p.after = digits(now + math.min(CRASH_MOST_MS, CRASH_FIRST_MS * 2 ^ math.min(crashes, 10)))
 end
 

@@ -102,6 +102,11 @@ if bot.phase == 'i' and profile_id ~= '' then
   if free and tonumber(p.epoch) <= tonumber(epoch) then
     -- A draining bot is bound all the same, until it says that it has stopped: it is still at work.
     bind(id, bot, profile_id, p, epoch, bot.flag == 'd' and 'x' or 'w')
+    if p.phase == 'w' then
+      -- It has worked since the grant, whose moment is the epoch, as far as nobody set the clock meanwhile.
+      p.since = digits(math.min(now, math.floor(tonumber(epoch) / 1000)))
+      put_profile(profile_id, p)
+    end
     event('resumed', id, profile_id, epoch, 'lease')
     if bot.flag == 'd' then
       event('stopping', id, profile_id, epoch, 'drain')

@@ -11,12 +11,11 @@ local entry = call('HGET', roster, id)
 if not entry or sub(entry, 1, DIGEST) ~= digest then return 'unknown' end
 local bot = parse_bot(entry)
 event('left', id, bot.profile ~= '-' and bot.profile or nil, bot.epoch, reason)
-if bot.phase ~= 'i' and reason == 'crash' then
-  local p = get_profile(bot.profile)
-  count_crash(p)
-  put_profile(bot.profile, p)
+local p = bot.phase ~= 'i' and get_profile(bot.profile)
+if p then
+  if reason == 'crash' then count_crash(p) end
+  settle(bot.profile, p, reason)
 end
-unbind(bot, reason)
 remove_bot(id, bot)
 -- After a crash it comes back, and is still to go.
 if reason == 'shutdown' then call('SREM', drains, id) end

@@ -4,9 +4,10 @@
 -- ARGV[1] claims     msgpack array: bot id, SHA-256 of its token (its first 16 bytes), profile and epoch that it names,
 --                    or empty texts for what it is bound to; bot id, …
 -- ARGV[2] lease      ms from now to the deadlines
--- Replies: flat array of code, profile, epoch for each claim, in their order; code 'ok'
+-- Replies: flat array of code, profile, epoch for each claim, in their order; code 'ok', or 'unproven': no grant of it
+--          or of a newer epoch is known here, but the one that was may have been lost, and the ledger knows
 -- Refusals: other codes: 'unknown' token not on the roster; 'none' nothing named and nothing bound; 'superseded' the
---           profile has a newer epoch or another owner; 'ahead' an epoch that was never granted
+--           profile has a newer epoch or another owner
 local claims, lease = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2])
 note_lease(lease)
 
@@ -21,13 +22,13 @@ local function resolve(id, digest, profile_id, epoch)
   if profile_id == '' then profile_id = bot.profile end
   if profile_id == '-' then return 'none' end
   local p = get_profile(profile_id)
-  if not p then return 'superseded' end
   if epoch == '' then
     if bot.profile ~= profile_id then return 'superseded' end
     epoch = bot.epoch
   end
-  if tonumber(epoch) > tonumber(p.epoch) then return 'ahead' end
-  if tonumber(epoch) < tonumber(p.epoch) or p.bot ~= id then return 'superseded' end
+  local ahead = not p and 1 or tonumber(epoch) - tonumber(p.epoch)
+  if ahead > 0 or (ahead == 0 and p.bot == '-') then return 'unproven', profile_id, epoch end
+  if ahead < 0 or p.bot ~= id then return 'superseded' end
   return 'ok', profile_id, epoch
 end
 
