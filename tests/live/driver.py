@@ -20,10 +20,10 @@ TTL = 90.0
 
 _PASS = """
 redis.call('HINCRBY', KEYS[1], 'offset', ARGV[1])
-if ARGV[2] == '1' then
-  local t, offset = redis.call('TIME'), redis.call('HGET', KEYS[1], 'offset')
-  redis.call('HSET', KEYS[1], 'heard', string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + offset))
-end
+local t, offset = redis.call('TIME'), redis.call('HGET', KEYS[1], 'offset')
+local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + offset)
+if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'heard', now) end
+if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'led', now) end
 """
 
 
@@ -117,9 +117,9 @@ class Driver:
         assert (await self.beat(bot, work)).code == "continue"
         return work
 
-    async def pass_time(self, ms: float, *, hearing: bool = True) -> None:
-        """Live state's clock goes on by `ms`; with `hearing` the web's pulse went on meanwhile."""
-        await self._eval(_PASS, [keys.pulse(self.fleet)], round(ms), int(hearing))
+    async def pass_time(self, ms: float, *, hearing: bool = True, leading: bool = True) -> None:
+        """Live state's clock goes on by `ms`; with `hearing` the web's pulse went on meanwhile, or the steward's."""
+        await self._eval(_PASS, [keys.pulse(self.fleet)], round(ms), int(hearing), int(leading))
 
     async def offset(self) -> int:
         """By how many ms live state's clock is ahead of the store's."""
@@ -128,7 +128,7 @@ class Driver:
 
     async def set_clock(self, ms: int) -> None:
         """As if somebody had set the store's clock: to what live state makes of it that is the same."""
-        await self._eval(_PASS, [keys.pulse(self.fleet)], ms, 0)
+        await self._eval(_PASS, [keys.pulse(self.fleet)], ms, 0, 0)
 
     async def pulse(self, *, step_ms: int | None = None) -> Pulse:
         """A web worker's pulse; one that has seen the clock before tells by how many ms it was set."""

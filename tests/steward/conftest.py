@@ -38,6 +38,11 @@ async def driver(ledger: Ledger, live: Live, policy: Fleet) -> Driver:
     return made
 
 
+async def known(ledger: Ledger, fleet: str) -> Fleet:
+    async with ledger.begin() as tx:
+        return await fleets.get(tx, fleet)
+
+
 async def make_profile(ledger: Ledger, fleet: str, name: str = "acme", *, wanted: bool = True) -> str:
     async with ledger.begin() as tx:
         owner = await accounts.default(tx)

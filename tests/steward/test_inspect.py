@@ -9,7 +9,9 @@ from rota.ledger.incidents import Sighting
 from rota.live import keys
 from rota.live.scripts import Live
 from rota.steward.inspect import inspect
+from rota.steward.rebuild import rebuild
 from tests.live.driver import TTL, Driver
+from tests.steward.conftest import known
 
 
 async def found(ledger: Ledger, live: Live, fleet: str) -> set[tuple[str, str]]:
@@ -67,6 +69,20 @@ async def test_live_state_that_was_never_built_is_named(ledger: Ledger, live: Li
 async def test_a_rota_that_hears_nobody_is_named(ledger: Ledger, live: Live, driver: Driver) -> None:
     await driver.pass_time(20_000, hearing=False)
     assert await found(ledger, live, driver.fleet) == {("deaf", driver.fleet)}
+
+
+async def test_a_fleet_without_a_steward_is_named_until_one_is_at_work(
+    ledger: Ledger, live: Live, policy: Fleet, driver: Driver
+) -> None:
+    await driver.pass_time(20_000, leading=False)
+    (finding,) = await inspect(ledger, live, driver.fleet)
+    assert (finding.kind, finding.subject) == ("no_steward", driver.fleet)
+    assert "no steward has been at work for 2" in finding.message
+    await live.read(("HDEL", keys.pulse(driver.fleet), "led"))
+    (finding,) = await inspect(ledger, live, driver.fleet)
+    assert "no steward has been at work yet: " in finding.message
+    await rebuild(ledger, live, await known(ledger, policy.name))
+    assert await inspect(ledger, live, driver.fleet) == []
 
 
 async def test_broken_live_state_is_named(ledger: Ledger, live: Live, driver: Driver) -> None:

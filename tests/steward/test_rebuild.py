@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rota.ledger import fences, fleets
+from rota.ledger import fences
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
 from rota.live import clock, keys
@@ -13,18 +13,13 @@ from rota.live.scripts import Live
 from rota.protocol import Working
 from rota.steward.rebuild import rebuild
 from tests.live.driver import TTL, Driver
-from tests.steward.conftest import make_profile
+from tests.steward.conftest import known, make_profile
 
 
 async def lose_everything(live: Live, fleet: str) -> None:
     (found,) = await live.read(("KEYS", f"{{{fleet}}}:*"))
     assert found
     await live.read(("DEL", *found))
-
-
-async def known(ledger: Ledger, fleet: str) -> Fleet:
-    async with ledger.begin() as tx:
-        return await fleets.get(tx, fleet)
 
 
 async def test_a_new_fleet_is_built_once(ledger: Ledger, live: Live, policy: Fleet) -> None:

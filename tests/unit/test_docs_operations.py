@@ -93,6 +93,7 @@ def test_the_numbers_of_the_check_are_those_of_the_duty() -> None:
     assert f"At most {duty.MOST_FINDINGS} findings" in text
     assert f"the first {duty.WAITING_LOOKED_AT:,} waiting" in text
     assert f"heard for {duty.PULSE_TOO_OLD:.0f} s" in text
+    assert f"at work for {duty.STEWARD_TOO_OLD:.0f} s" in text
     assert duty.WAITING_TOO_LONG == 2
     assert "more than two ttl" in text
 

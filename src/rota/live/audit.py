@@ -6,6 +6,7 @@ in one transaction counts. The invariants are those of docs/states.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
@@ -41,23 +42,26 @@ class Broken:
 class PulseAge:
     """Whether live state was built, and the seconds since a web worker last said that it hears.
 
-    While it is `quiet` grants may have been lost, and whoever owned a profile may still come back with its lease.
+    `steward_age` is the seconds since a steward was last at work, infinite where none ever was. While it is `quiet`
+    grants may have been lost, and whoever owned a profile may still come back with its lease.
     """
 
     built: bool
     pulse_age: float
+    steward_age: float
     quiet: bool
 
 
 async def pulse(live: Live, fleet: str) -> PulseAge:
     """See `PulseAge`."""
-    time, offset, (built, heard, quiet) = await live.read(
-        *clock(fleet), ("HMGET", keys.pulse(fleet), "built", "heard", "quiet")
+    time, offset, (built, heard, led, quiet) = await live.read(
+        *clock(fleet), ("HMGET", keys.pulse(fleet), "built", "heard", "led", "quiet")
     )
     now = read_clock(time, offset)
     return PulseAge(
         built=built == b"1",
         pulse_age=(now - float(heard or 0)) / 1000,
+        steward_age=(now - float(led)) / 1000 if led else math.inf,
         quiet=now < float(quiet or 0),
     )
 

@@ -47,7 +47,7 @@ def events(fleet: str) -> str:
 
 
 def pulse(fleet: str) -> str:
-    """Hash: incarnation, built, run, heard, deaf, quiet, lease, kept, offset, steps, form."""
+    """Hash: incarnation, built, run, heard, led, deaf, quiet, lease, kept, offset, steps, form."""
     return f"{{{fleet}}}:pulse"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from rota.ledger import drains, fleets, incidents, servers
 from rota.ledger.connection import Ledger
@@ -23,6 +24,8 @@ REAPED_WITHIN = 2.0
 """Seconds after its deadline within which the steward removes a bot; only then is something wrong."""
 PULSE_TOO_OLD = 10.0
 """Seconds without a pulse of a web worker after which nobody hears."""
+STEWARD_TOO_OLD = 10.0
+"""Seconds without a round of a steward, who makes two a second, after which none is at work."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,22 @@ async def _live_state(live: Live, policy: Fleet) -> list[Finding]:
     state = await audit.pulse(live, policy.name)
     if not state.built:
         return [Finding("not_built", policy.name, "live state is not built from the ledger: is the steward running?")]
+    found = []
     if state.pulse_age > PULSE_TOO_OLD:
         message = f"no web worker has been heard for {state.pulse_age:.0f} s: nobody is declared dead meanwhile"
-        return [Finding("deaf", policy.name, message)]
-    return []
+        found.append(Finding("deaf", policy.name, message))
+    if state.steward_age > STEWARD_TOO_OLD:
+        message = (
+            f"no steward has been at work {_for(state.steward_age)}: nobody is declared dead, held profiles stay held, "
+            "wishes that were not applied at once wait, and nothing is written into history; does its process run, and "
+            "what does its log say?"
+        )
+        found.append(Finding("no_steward", policy.name, message))
+    return found
+
+
+def _for(seconds: float) -> str:
+    return f"for {seconds:.0f} s" if isfinite(seconds) else "yet"
 
 
 def _incidents(reported: Sequence[Incident]) -> Iterable[Finding]:

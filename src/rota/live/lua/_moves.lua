@@ -9,7 +9,7 @@
 -- KEYS[6]  held            zset    profile id -> not before, ms
 -- KEYS[7]  counts          hash    b<phase> and p<phase> -> number
 -- KEYS[8]  events          stream  every move, in order
--- KEYS[9]  pulse           hash    incarnation, run, built, heard, deaf, quiet, lease, kept, offset, steps, form
+-- KEYS[9]  pulse           hash    incarnation, run, built, heard, led, deaf, quiet, lease, kept, offset, steps, form
 -- KEYS[10] servers         hash    hostname -> number of bots
 -- KEYS[11] drains          set     hostnames and bot ids that are to finish and take nothing new
 -- KEYS[12] contested       zset    bot id -> until when its slot is contested, ms

@@ -1,6 +1,7 @@
 #!lua
--- Purpose: notes that rota hears (web), begins a new incarnation where there is none (steward), marks it as rebuilt
---          from the ledger (built), and notes that the store is about to be stopped in order (seal).
+-- Purpose: notes that rota hears (web), that a steward is at work (steward, built), begins a new incarnation where
+--          there is none (steward), marks it as rebuilt from the ledger (built), and notes that the store is about to
+--          be stopped in order (seal).
 --          The web also tells what it makes of the store's clock, which somebody may set.
 -- KEYS: as in _moves.lua
 -- ARGV[1] who        web, steward, built or seal
@@ -58,6 +59,9 @@ elseif who == 'built' and incarnation == candidate then
 elseif who == 'seal' and incarnation then
   -- Written last before an orderly end: where this survived, everything before it did, and the next run is trusted.
   call('HSET', pulse, 'run', 'sealed')
+end
+if who == 'steward' or who == 'built' and built then
+  call('HSET', pulse, 'led', digits(now))
 end
 if incarnation then
   call('HSET', pulse, 'heard', digits(heard), 'deaf', digits(deaf), 'quiet', digits(quiet), 'lease', digits(longest),
