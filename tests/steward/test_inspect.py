@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rota.ledger import incidents, servers
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
@@ -83,6 +85,21 @@ async def test_a_fleet_without_a_steward_is_named_until_one_is_at_work(
     assert "no steward has been at work yet: " in finding.message
     await rebuild(ledger, live, await known(ledger, policy.name))
     assert await inspect(ledger, live, driver.fleet) == []
+
+
+async def test_a_fleet_in_which_nothing_is_given_away_yet_is_named_until_it_is(
+    ledger: Ledger, live: Live, policy: Fleet, driver: Driver
+) -> None:
+    await driver.forget_everything()
+    await rebuild(ledger, live, await known(ledger, policy.name))
+    await driver.pulse()
+    lost = ("open_incident", driver.fleet)
+    quiet, *others = await inspect(ledger, live, driver.fleet)
+    assert (quiet.kind, quiet.subject) == ("quiet", driver.fleet)
+    assert re.search(r"until \d\d:\d\d:\d\d UTC \(\d+ s\) nothing is given away", quiet.message)
+    assert [(one.kind, one.subject) for one in others] == [lost]
+    await driver.pass_time(TTL * 1100 + 1)
+    assert await found(ledger, live, driver.fleet) == {lost}
 
 
 async def test_broken_live_state_is_named(ledger: Ledger, live: Live, driver: Driver) -> None:

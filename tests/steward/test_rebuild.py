@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import timedelta
 
-from rota.ledger import fences
+import pytest
+from sqlalchemy import func
+
+from rota.ledger import fences, incidents, tables
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
+from rota.ledger.incidents import Incident
 from rota.live import clock, keys
 from rota.live.liveness import pulse
 from rota.live.scripts import Live
 from rota.protocol import Working
+from rota.steward.observe import observe
 from rota.steward.rebuild import rebuild
 from tests.live.driver import TTL, Driver
 from tests.steward.conftest import known, make_profile
@@ -52,6 +57,35 @@ async def test_after_a_total_loss_an_owner_comes_back_and_nobody_else_gets_its_p
     assert (await driver.beat("s1/1", work)).code == "continue"
     await driver.pass_time(TTL * 1100 + 1)
     assert (await driver.beat("s2/1")).profile == ({profile, other} - {work.profile}).pop()
+
+
+async def test_a_loss_is_an_incident_for_some_minutes_and_the_first_building_is_none(
+    ledger: Ledger, live: Live, policy: Fleet, driver: Driver
+) -> None:
+    assert await losses(ledger, policy.name) == []
+    before = (await known(ledger, policy.name)).incarnation
+    await lose_everything(live, policy.name)
+    built = await rebuild(ledger, live, await known(ledger, policy.name))
+    await rebuild(ledger, live, await known(ledger, policy.name))
+    await observe(ledger, live, policy)
+    (loss,) = await losses(ledger, policy.name)
+    assert built.quiet_until is not None
+    assert (loss.subject, loss.closed_at) == (policy.name, None)
+    assert loss.detail == {
+        "before": before,
+        "incarnation": built.incarnation,
+        "quiet_until": built.quiet_until.isoformat(),
+    }
+    async with ledger.begin() as tx:
+        await tx.execute(tables.incidents.update().values(seen_at=func.now() - timedelta(minutes=5, seconds=1)))
+    await observe(ledger, live, policy)
+    (loss,) = await losses(ledger, policy.name)
+    assert loss.closed_at is not None
+
+
+async def losses(ledger: Ledger, fleet: str) -> list[Incident]:
+    async with ledger.begin() as tx:
+        return [one for one in (await incidents.page(tx, fleet)).items if one.kind == "live_lost"]
 
 
 async def test_epochs_rise_although_the_stores_clock_is_behind_what_was_handed_out(

@@ -42,14 +42,19 @@ class Broken:
 class PulseAge:
     """Whether live state was built, and the seconds since a web worker last said that it hears.
 
-    `steward_age` is the seconds since a steward was last at work, infinite where none ever was. While it is `quiet`
-    grants may have been lost, and whoever owned a profile may still come back with its lease.
+    `steward_age` is the seconds since a steward was last at work, infinite where none ever was. For `quiet_left`
+    seconds more grants may have been lost, and whoever owned a profile may still come back with its lease.
     """
 
     built: bool
     pulse_age: float
     steward_age: float
-    quiet: bool
+    quiet_left: float
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is given away."""
+        return self.quiet_left > 0
 
 
 async def pulse(live: Live, fleet: str) -> PulseAge:
@@ -62,7 +67,7 @@ async def pulse(live: Live, fleet: str) -> PulseAge:
         built=built == b"1",
         pulse_age=(now - float(heard or 0)) / 1000,
         steward_age=(now - float(led)) / 1000 if led else math.inf,
-        quiet=now < float(quiet or 0),
+        quiet_left=max(0.0, float(quiet or 0) - now) / 1000,
     )
 
 

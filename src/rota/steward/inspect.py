@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from math import isfinite
 
 from rota.ledger import drains, fleets, incidents, servers
@@ -92,6 +93,14 @@ async def _live_state(live: Live, policy: Fleet) -> list[Finding]:
             "what does its log say?"
         )
         found.append(Finding("no_steward", policy.name, message))
+    if state.quiet:
+        until = datetime.now(UTC) + timedelta(seconds=state.quiet_left)
+        message = (
+            "live state was lost, its store was restarted or its clock was set: until "
+            f"{until:%H:%M:%S} UTC ({state.quiet_left:.0f} s) nothing is given away, so that nobody's work is given to "
+            "a second bot; bots at work go on, and come back by themselves"
+        )
+        found.append(Finding("quiet", policy.name, message))
     return found
 
 

@@ -14,6 +14,7 @@ from rota.ledger.incidents import Changed, Incident, Sighting
 from rota.live import bots, clock, snapshot
 from rota.live.scripts import Live
 from rota.protocol import deadline_after_ms
+from rota.steward.rebuild import LIVE_LOST
 from rota.steward.record import HISTORY_GAP
 from rota.steward.webhook_troubles import webhook_troubles
 
@@ -23,7 +24,7 @@ SERVERS_NAMED = 50
 SERVERS_TOLD = 5
 """How many servers stand in an incident's figures, and in its sentence."""
 CONTESTED_NAMED = 200
-TOLD_WITHIN = {"disk_full": 30.0, "missing_partition": 30.0, HISTORY_GAP: 86_400.0}
+TOLD_WITHIN = {"disk_full": 30.0, "missing_partition": 30.0, LIVE_LOST: 300.0, HISTORY_GAP: 86_400.0}
 """Kinds that others raise when they meet them, and seconds without a word after which each is over."""
 
 log = structlog.get_logger(__name__)

@@ -9,10 +9,11 @@ import secrets
 
 import structlog
 
-from rota.ledger import fleets
+from rota.ledger import fleets, incidents
 from rota.ledger import profiles as ledger_profiles
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
+from rota.ledger.incidents import Sighting
 from rota.live import profiles as live_profiles
 from rota.live.liveness import Pulse, pulse
 from rota.live.scripts import Live
@@ -21,6 +22,8 @@ from rota.steward.drain import drain
 
 STEP = 500
 """Wishes read from the ledger at once."""
+LIVE_LOST = "live_lost"
+"""The kind of the incident that tells why nothing is given away for a while."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +40,8 @@ async def rebuild(ledger: Ledger, live: Live, fleet: Fleet) -> Pulse:
     )
     if beat.incarnation is None or (beat.built and beat.incarnation == fleet.incarnation):
         return beat
+    if not beat.built and fleet.incarnation not in (None, beat.incarnation):
+        await _tell_of_a_loss(ledger, fleet, beat)
     wishes = await _apply_everything(ledger, live, fleet.name)
     await drain(ledger, live, fleet.name)
     async with ledger.begin() as tx:
@@ -44,6 +49,18 @@ async def rebuild(ledger: Ledger, live: Live, fleet: Fleet) -> Pulse:
     beat = await pulse(live, fleet.name, "built", ttl=fleet.ttl, incarnation=beat.incarnation)
     log.info("live state built", fleet=fleet.name, incarnation=beat.incarnation, wishes=wishes)
     return beat
+
+
+async def _tell_of_a_loss(ledger: Ledger, fleet: Fleet, beat: Pulse) -> None:
+    message = (
+        "Live state was empty, and is built anew from the ledger: its store lost what it held, was emptied, or held "
+        "entries of another version of rota. Bots at work come back by themselves; for one lease nothing is given away."
+    )
+    until = beat.quiet_until.isoformat() if beat.quiet_until else None
+    detail = {"before": fleet.incarnation, "incarnation": beat.incarnation, "quiet_until": until}
+    async with ledger.begin() as tx:
+        await incidents.sight(tx, fleet.name, LIVE_LOST, [Sighting(fleet.name, message, detail)])
+    log.warning("live state was lost", fleet=fleet.name, **detail)
 
 
 async def _apply_everything(ledger: Ledger, live: Live, fleet: str) -> int:

@@ -27,6 +27,7 @@ TITLES = {
     "disk_full": "Disk full",
     "mass_silence": "Mass silence",
     "missing_partition": "Missing partition",
+    "live_lost": "Live state was lost",
     "live_differs": "Live state differed",
     "contested_slot": "Contested slot",
     "history_gap": "Gap in history",
