@@ -139,6 +139,49 @@ async def test_a_bot_under_an_epoch_below_the_fence_is_parted_and_the_next_epoch
     assert await differences(ledger, live, driver.fleet) == []
 
 
+async def test_a_profile_that_live_state_lost_under_its_bot_waits_until_that_bot_must_have_stopped(
+    ledger: Ledger, live: Live, driver: Driver
+) -> None:
+    work = await at_work(ledger, live, driver)
+    await driver.auth("s1/2")
+    await live.read(
+        ("HDEL", keys.profiles(driver.fleet), work.profile), ("HINCRBY", keys.counts(driver.fleet), "pw", -1)
+    )
+    found = await differences(ledger, live, driver.fleet)
+    assert found[0] == f"{work.profile}: live state does not know it"
+    assert found[1] == f"{work.profile}: s1/1 was bound to it, and it not to s1/1; they were parted"
+    assert (await driver.beat("s1/2")).code == "wait"
+    assert (await driver.profile(work.profile)).phase == "held"
+    assert (await driver.beat("s1/1", work)).code == "stop"
+    assert await differences(ledger, live, driver.fleet) == []
+    await driver.pass_time(100_000)
+    await driver.promote()
+    told = await driver.beat("s1/2")
+    assert (told.code, told.epoch > work.epoch) == ("start", True)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_profile_whose_bot_live_state_lost_goes_to_another_when_that_bot_must_have_stopped(
+    ledger: Ledger, live: Live, driver: Driver, comes_back: bool
+) -> None:
+    work = await at_work(ledger, live, driver)
+    await driver.auth("s1/2")
+    await live.read(("HDEL", keys.roster(driver.fleet), "s1/1"))
+    if comes_back:
+        assert await driver.auth("s1/1", leased=work) is None
+        await live.read(  # what the lost entry had been counted for
+            ("HINCRBY", keys.counts(driver.fleet), "bw", -1), ("HINCRBY", keys.servers(driver.fleet), "s1", -1)
+        )
+    (found,) = await differences(ledger, live, driver.fleet)
+    assert found == f"{work.profile}: it was bound to s1/1, and s1/1 not to it; they were parted"
+    assert (await driver.profile(work.profile)).phase == "held"
+    assert (await driver.beat("s1/2")).code == "wait"
+    await driver.pass_time(100_000)
+    await driver.promote()
+    assert (await driver.beat("s1/2")).code == "start"
+    assert await differences(ledger, live, driver.fleet) == []
+
+
 async def test_work_that_history_does_not_know_is_entered(ledger: Ledger, live: Live, driver: Driver) -> None:
     work = await at_work(ledger, live, driver)
     await record(ledger, live, driver.fleet)

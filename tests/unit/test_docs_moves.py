@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from rota.errors import NotFoundError, SlotContestedError, UnknownBotError
-from rota.live import bots, liveness, profiles, scripts
+from rota.live import bots, keys, liveness, profiles, scripts
 from rota.live.entries import BOT_PHASES, PROFILE_PHASES
 from rota.live.scripts import Live
 from rota.protocol import Working
@@ -204,6 +204,16 @@ class Story:
         await self.driver.pass_time(LATE_MS)
         await self.other_work()
 
+    async def torn_from_profile(self) -> None:
+        """Somebody wrote to the store: the profile is gone from it."""
+        await self.live.read(("HDEL", keys.profiles(self.fleet), self.work.profile))
+        await bots.mend(self.live, self.fleet, self.bot, self.work.profile)
+
+    async def torn_from_bot(self) -> None:
+        """The same, but the bot."""
+        await self.live.read(("HDEL", keys.roster(self.fleet), self.bot))
+        await bots.mend(self.live, self.fleet, self.bot, self.work.profile)
+
     async def repeated_auth(self) -> None:
         """A repeated auth was taken for another process, which is at work already."""
         await self.driver.auth(self.bot)
@@ -233,6 +243,8 @@ ENDS = (
     Story.late_other_work,
     Story.free_work,
     Story.repeated_auth,
+    Story.torn_from_profile,
+    Story.torn_from_bot,
 )
 
 

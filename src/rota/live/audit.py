@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from rota.live import keys
+from rota.live import keys, snapshot
 from rota.live.clock import clock, now_ms, read_clock
 from rota.live.entries import (
     BOT_PHASES,
@@ -99,6 +99,23 @@ async def broken_invariants(live: Live, fleet: str, limit: int) -> list[Broken]:
         if len(found) >= limit:
             return found[:limit]
     return found
+
+
+async def torn(live: Live, fleet: str, cursor: int) -> tuple[int, list[tuple[str, str]], int]:
+    """One step through the roster: how many bots, those of them whose profile seems not to name them, and how to go on.
+
+    Things move while they are read: `bots.mend` looks again. The cursor is 0 at the beginning and at the end.
+    """
+    ((position, flat),) = await live.read(("HSCAN", keys.roster(fleet), cursor, "COUNT", STEP))
+    entries = {id_.decode(): parse_roster_entry(entry) for id_, entry in pairs(flat)}
+    bound = {id_: one for id_, one in entries.items() if one.profile is not None}
+    views = await snapshot.profiles(live, fleet, [one.profile for one in bound.values() if one.profile])
+    odd = []
+    for id_, one in bound.items():
+        view = views.get(one.profile or "")
+        if view is None or (view.bot, view.epoch, view.phase) != (id_, one.epoch, one.phase):
+            odd.append((id_, one.profile or ""))
+    return len(entries), odd, int(position)
 
 
 async def _odd_bots(live: Live, fleet: str, entries: Mapping[str, bytes]) -> list[str]:

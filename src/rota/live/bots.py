@@ -158,6 +158,11 @@ async def kill(live: Live, fleet: str, bot: str, reason: KillReason = "operator"
         raise _no_bot(bot)
 
 
+async def mend(live: Live, fleet: str, bot: str, profile: str) -> bool:
+    """Parts the two where they do not name each other in the same way; whether they did not."""
+    return bool(await live.call("mend", fleet, bot, profile))
+
+
 async def drain(live: Live, fleet: str, subject: str, *, draining: bool) -> int:
     """Lets a bot, or all bots of a server, finish, take nothing new and exit; or take work again. Idempotent.
 

@@ -31,6 +31,7 @@ VERBS = (
     "drain",
     "kill",
     "leave",
+    "mend",
     "promote",
     "pulse",
     "reap",

@@ -2,8 +2,9 @@
 
 Every wish reaches live state through the outbox, and every move history through the event stream; this looks at all of
 it once more, whatever may have gone wrong, and mends what differs. Goes in bounded steps: the ledger's profiles, then
-live state's, then the assignments that have not ended. What is merely on its way is no difference: each one is looked
-at again while it cannot change. Whoever asks for a step, what it mended is logged and raised as an incident.
+live state's, then the assignments that have not ended, then the roster. What is merely on its way is no difference:
+each one is looked at again while it cannot change. Whoever asks for a step, what it mended is logged and raised as an
+incident.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rota.ledger.connection import Ledger
 from rota.ledger.history import Binding
 from rota.ledger.incidents import Changed, Sighting
 from rota.ledger.profiles import Wish
-from rota.live import audit, events, snapshot
+from rota.live import audit, bots, events, snapshot
 from rota.live import profiles as live_profiles
 from rota.live.entries import ProfileView, class_of
 from rota.live.scripts import Live
@@ -34,6 +35,7 @@ STEP = 500
 RECORDED_WITHIN = 3.0
 """Seconds that history may be behind live state, and longer than which nothing waits for it."""
 POLL = 0.1
+BOUND = ("starting", "working", "stopping")
 BEHIND = "history is behind live state, so that not every assignment could be compared: does the steward record?"
 QUIET = "live state lost something, and for one lease whoever is missing may still come back"
 LIVE_DIFFERS = "live_differs"
@@ -107,6 +109,8 @@ async def _step(ledger: Ledger, live: Live, fleet: str, after: str) -> Compared:
         return await _strangers(ledger, live, fleet, position)
     if part == "history":
         return await _history(ledger, live, fleet, position)
+    if part == "bots" and position.isdecimal():
+        return await _torn(live, fleet, int(position))
     raise InvalidRequestError("`after` must be the `next` of the step before.")
 
 
@@ -116,10 +120,25 @@ async def _wishes(ledger: Ledger, live: Live, fleet: str, position: str) -> Comp
         await fleets.get(tx, fleet)
         page = await ledger_profiles.all_wishes(tx, fleet, after=position or None, limit=STEP)
     views = await snapshot.profiles(live, fleet, [wish.profile for wish in page.items])
+    found = await _mend_owners(live, fleet, views.values())
     differing = [wish.profile for wish in page.items if difference(wish, views.get(wish.profile))]
-    found = await _apply_anew(ledger, live, fleet, differing) if differing else []
+    found += await _apply_anew(ledger, live, fleet, differing) if differing else []
     begun, skipped = await _begin_unrecorded(ledger, live, fleet, views.values())
     return Compared(len(page.items), found + begun, f"wishes:{page.next}" if page.next else "live:0", skipped)
+
+
+async def _mend_owners(live: Live, fleet: str, views: Iterable[ProfileView]) -> list[Difference]:
+    """No profile names a bot that does not name it in the same way."""
+    bound = [view for view in views if view.bot is not None and view.phase in BOUND]
+    there = {bot.id: bot for bot in await snapshot.named(live, fleet, [view.bot for view in bound if view.bot], ttl=0)}
+    found = []
+    for view in bound:
+        bot = there.get(view.bot or "")
+        sound = bot is not None and (bot.profile, bot.epoch, bot.phase) == (view.id, view.epoch, view.phase)
+        if not sound and await bots.mend(live, fleet, view.bot or "", view.id):
+            text = f"it was bound to {view.bot}, and {view.bot} not to it; they were parted"
+            found.append(Difference(view.id, f"{view.id}: {text}"))
+    return found
 
 
 def difference(wish: Wish, view: ProfileView | None) -> str | None:
@@ -179,7 +198,18 @@ async def _history(ledger: Ledger, live: Live, fleet: str, position: str) -> Com
         rows = await history.open_bindings(tx, fleet, after=position, limit=STEP)
     whole = len(rows) == STEP
     found, skipped = await _end_unrecorded(ledger, live, fleet, rows)
-    return Compared(len(rows), found, f"history:{rows[-1].profile}" if whole else None, skipped)
+    return Compared(len(rows), found, f"history:{rows[-1].profile}" if whole else "bots:0", skipped)
+
+
+async def _torn(live: Live, fleet: str, cursor: int) -> Compared:
+    """No bot names a profile that does not name it in the same way."""
+    count, odd, cursor = await audit.torn(live, fleet, cursor)
+    found = [
+        Difference(profile, f"{profile}: {bot} was bound to it, and it not to {bot}; they were parted")
+        for bot, profile in odd
+        if await bots.mend(live, fleet, bot, profile)
+    ]
+    return Compared(count, found, f"bots:{cursor}" if cursor else None)
 
 
 async def _begin_unrecorded(

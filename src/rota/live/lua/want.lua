@@ -49,7 +49,11 @@ for i = 1, #wishes, 7 do
   local p = get_profile(id)
   if not p or anew or tonumber(p.version) < version then
     local class = wishes[i + 5]
-    p = p or {bot = '-', epoch = '0', crashes = '0', since = '0', after = '0', lease = '0', class = class}
+    if not p then
+      p = {bot = '-', epoch = '0', crashes = '0', since = '0', after = '0', lease = '0', class = class}
+      -- Live state has lost it alone: whoever works on it may do so for one lease.
+      if anew and wishes[i + 6] > 0 then p.lease = digits(now + longest) end
+    end
     if p.class ~= class and p.phase == 'q' then
       -- settle() puts it into its new class; the old one must be left under its old name
       call('ZREM', waiting_prefix .. p.class, id)
