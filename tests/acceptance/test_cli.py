@@ -144,6 +144,7 @@ def test_the_life_of_a_server_and_its_bot(rota: Run, server: RotaServer, name: s
     assert read(rota("who", "--bot", f"{name}/1", "--at", worked["started_at"][:19] + "Z", "--json"))["items"] == []
     assert read(rota("who", "--bot", f"{name}/1", "--at", "2999-01-01T00:00:00", "--json"))["items"] == []
     assert name in rota("who", "--bot", f"{name}/1").stdout
+    assert "working" in {event["kind"] for event in read(rota("fleet", "events", "--profile", name, "--json"))["items"]}
     assert "working" in {
         event["kind"] for event in read(rota("fleet", "events", "--bot", f"{name}/1", "--json"))["items"]
     }
@@ -294,6 +295,11 @@ def test_login_prints_a_link_that_works_once(rota: Run) -> None:
         (["key", "create"], "either --account"),
         (["key", "revoke", "key_nowhere"], "key_nowhere"),
         (["fleet", "status", "nowhere"], "no fleet 'nowhere'"),
+        (["fleet", "events", "--profile", "nowhere"], "no profile named 'nowhere'"),
+        (["fleet", "events", "--profile", "prf_nowhere"], "no profile prf_nowhere"),
+        (["fleet", "events", "--bot", "nowhere"], "<hostname>/<instance>"),
+        (["fleet", "events", "--bot", "no/where"], "no bot no/where"),
+        (["who", "--profile", "nowhere"], "no profile named 'nowhere'"),
         (["check", "--fleet", "nowhere"], "no fleet 'nowhere'"),
         (["simulate", "--kill", "often"], "--kill"),
     ],

@@ -8,6 +8,7 @@ import typer
 
 from rota.cli import shown
 from rota.cli.access import Access, After, AsJson, Limit, part, with_rota
+from rota.cli.who import of_whom
 
 app = typer.Typer(no_args_is_help=True, help="Fleets: policy, totals and what happened.")
 
@@ -92,14 +93,18 @@ def events(
     rota: Access,
     fleet: Named = "default",
     *,
-    profile: Annotated[str | None, typer.Option(help="Only of this profile (id).")] = None,
-    bot: Annotated[str | None, typer.Option(help="Only of this bot.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Only of this profile: name or id.")] = None,
+    bot: Annotated[str | None, typer.Option(help="Only of this bot: <hostname>/<instance>.")] = None,
     limit: Limit = 100,
     after: After = None,
     as_json: AsJson = False,
 ) -> None:
     """What happened, newest first."""
-    found = rota.page(f"/fleets/{part(fleet)}/events", limit, after, profile=profile, bot=bot)
+    named = of_whom(rota, profile, bot)
+    found = rota.page(f"/fleets/{part(fleet)}/events", limit, after, **{kind: one.id for kind, one in named.items()})
+    if not found["items"] and after is None:
+        for one in named.values():
+            rota.get(f"{one.path}/assignments", limit=1, fleet=fleet)  # refused where nobody has ever heard of it
     shown.page(found, ("at", "kind", "bot", "profile", "epoch", "reason"), as_json=as_json)
 
 

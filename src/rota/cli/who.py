@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -13,6 +13,13 @@ from rota.cli.bot import path_of
 from rota.cli.profile import id_of
 
 COLUMNS = ("profile", "bot", "epoch", "started_at", "confirmed_at", "ended_at", "reason")
+
+
+class Named(NamedTuple):
+    """A profile or a bot: its id, and where REST has it."""
+
+    id: str
+    path: str
 
 
 @with_rota
@@ -34,5 +41,20 @@ def who(
     """Tell who worked for whom, from when to when, and why it ended; newest first."""
     if (profile is None) == (bot is None):
         raise typer.BadParameter("give either --profile or --bot")
-    of = f"/profiles/{id_of(rota, profile)}" if profile else path_of(bot or "")
-    shown.page(rota.page(f"{of}/assignments", limit, after, at=utc(at)), COLUMNS, as_json=as_json)
+    (one,) = of_whom(rota, profile, bot).values()
+    shown.page(rota.page(f"{one.path}/assignments", limit, after, at=utc(at)), COLUMNS, as_json=as_json)
+
+
+def of_whom(rota: Access, profile: str | None, bot: str | None) -> dict[str, Named]:
+    """What the options `--profile` and `--bot` name, by option.
+
+    Raises:
+        RotaError: there is no such profile, or more than one, or that is not a bot's id.
+    """
+    found = {}
+    if profile is not None:
+        id_ = id_of(rota, profile)
+        found["profile"] = Named(id_, f"/profiles/{id_}")
+    if bot is not None:
+        found["bot"] = Named(bot, path_of(bot))
+    return found
