@@ -240,7 +240,7 @@ async def test_a_profile_whose_bot_was_killed_says_what_it_waits_for(bots: Fleet
 @pytest.mark.parametrize(
     ("phase", "held_for", "minutes", "number", "because"),
     [
-        ("held", "crash", 0, 4, "its bot crashed 3 times in a row"),
+        ("held", "crash", 0, 4, "its bots crashed, or died soon after their start, 3 times in a row"),
         ("held", "lease", 0, 4, "a bot that was killed or replaced may work on it until its lease is over"),
         ("waiting", None, 60, 4, None),
         ("working", None, 9, 4, None),

@@ -77,7 +77,7 @@ async def test_a_profile_that_is_held_after_crashes_is_let_wait_again(pages: Pag
     assert "Let it wait again now" in html
     assert re.search(r"Held until .+, then attempt 2: its bot crashed once\.", re.sub(r"<[^>]+>", "", html))
     assert re.search(r"crashed once; attempt 2 at \d", re.sub(r"<[^>]+>", "", await pages.look("/")))
-    assert "held back after crashes" in await pages.look("/")
+    assert "held back after crashes or early deaths" in await pages.look("/")
     await pages.send(f"/profiles/{work['profile']}/release")
     assert await phase_of(pages, work["profile"]) == "waiting"
 

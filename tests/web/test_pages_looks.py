@@ -90,7 +90,7 @@ def test_a_bot_has_one_look_and_all_its_words(changes: dict[str, Any], look: str
 
 def test_a_bot_whose_profile_crashed_lately_says_so_for_a_while() -> None:
     now = datetime.now(UTC)
-    assert shown(bot(), profile(crashes=2, since=now)).says == "working, 2 crashes lately"
+    assert shown(bot(), profile(crashes=2, since=now)).says == "working, 2 crashes or early deaths lately"
     assert shown(bot(), profile(crashes=2, since=now - timedelta(hours=1))).look == "working"
 
 
@@ -128,7 +128,7 @@ def test_what_waits_in_vain_is_told() -> None:
     assert "compare their labels" in no_match.findings[0].text
     crashed = Waiting("acme", "/", NOW, NOW, 3)
     assert judge(totals(idle=1), place, [], Queue((), 0, (crashed,), 1)).findings[0].text == (
-        "acme is held back after crashes"
+        "acme is held back after crashes or early deaths"
     )
 
 

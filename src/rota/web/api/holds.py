@@ -11,7 +11,7 @@ CRASHES_COUNT_FOR = timedelta(minutes=10)
 
 
 def lately_crashed(view: ProfileView) -> int:
-    """How many of the profile's bots crashed in a row, as far as it is still held against it."""
+    """How many of its bots crashed, or died soon after their start, in a row, as far as that is held against it."""
     if view.phase == "working" and view.since and datetime.now(UTC) - view.since >= CRASHES_COUNT_FOR:
         return 0
     return view.crashes
@@ -28,5 +28,6 @@ def held_because(view: ProfileView) -> str | None:
         return None
     if view.held_for == "lease":
         return "a bot that was killed or replaced may work on it until its lease is over"
-    times = "once" if view.crashes == 1 else f"{view.crashes} times in a row"
-    return f"its bot crashed {times}"
+    if view.crashes == 1:  # a first early death holds nothing back
+        return "its bot crashed once"
+    return f"its bots crashed, or died soon after their start, {view.crashes} times in a row"

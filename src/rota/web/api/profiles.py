@@ -62,8 +62,9 @@ class ProfileChange(Change):
 class Profile(BaseModel):
     """A profile: what is wanted, and what is. `phase` to `held_because` are null while live state is away.
 
-    `crashes` counts those in a row; `attempt` is the try that this makes the present or the next one: 1 where nothing
-    is held against the profile. `not_before` is when a held profile is tried again, `held_because` says why not now.
+    `crashes` counts its bots' crashes, and deaths soon after a start, in a row; `attempt` is the try that this makes
+    the present or the next one: 1 where nothing is held against the profile. `not_before` is when a held profile is
+    tried again, `held_because` says why not now.
     """
 
     id: str

@@ -21,7 +21,7 @@ LOOKS = ("silent", "crashing", "stopping", "starting", "late", "draining", "quie
 """From the most urgent to the most usual; a bot has the first one that fits."""
 MEANINGS = {
     "silent": "no sign of life; will be declared dead",
-    "crashing": "works for a profile whose bots crashed lately",
+    "crashing": "works for a profile whose bots crashed or died early",
     "stopping": "told to stop its work",
     "starting": "given work, not yet confirmed",
     "late": "missed a beat",
@@ -96,7 +96,7 @@ def _says(bot: BotView, *, late: bool, crashes: int) -> str:
     elif late:
         words.append("late")
     if crashes:
-        words.append(f"{crashes} crash{'es' if crashes > 1 else ''} lately")
+        words.append(f"{crashes} crashes or early deaths lately" if crashes > 1 else "a crash or an early death lately")
     if bot.draining:
         words.append("draining")
     if bot.quiet:

@@ -23,7 +23,7 @@ class Waiting:
 
     since: when it began to.
     until: when a hold ends; None for one that waits.
-    crashes: how many of its bots crashed in a row; a hold without any waits for a killed bot's lease to end.
+    crashes: how many of its bots crashed or died early in a row; a hold without any waits for a killed bot's lease.
     attempt: which try the next one is.
     """
 

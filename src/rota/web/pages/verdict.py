@@ -74,7 +74,7 @@ def _server_text(place: Place) -> str:
 
 def _bot_findings(cards: Sequence[ServerCard]) -> list[Finding]:
     found = []
-    for look, text in (("silent", "silent"), ("crashing", "at work where others crashed lately")):
+    for look, text in (("silent", "silent"), ("crashing", "at work where others crashed or died early")):
         ids = [cell.id for card in cards for cell in card.cells if cell.look == look]
         if ids:
             found.append(Finding(f"{len(ids)} bot{'s are' if len(ids) > 1 else ' is'} {text}", f"#{ids[0]}"))
@@ -86,7 +86,7 @@ def _queue_findings(totals: Totals, queue: Queue) -> list[Finding]:
     crashed = [entry for entry in queue.held if entry.crashes]
     if crashed:
         who = f"{len(crashed)} profiles are" if len(crashed) > 1 else f"{crashed[0].name} is"
-        found.append(Finding(f"{who} held back after crashes", "#queue"))
+        found.append(Finding(f"{who} held back after crashes or early deaths", "#queue"))
     if queue.waiting_total and not totals.free:
         who = f"{queue.waiting_total} profiles wait" if queue.waiting_total > 1 else "One profile waits"
         found.append(Finding(f"{who} and no bot is free", "#queue"))
