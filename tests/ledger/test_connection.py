@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from rota.embedded import EmbeddedPostgres
 from rota.errors import StoreError, UnavailableError
@@ -54,6 +56,20 @@ async def test_a_statement_that_takes_too_long_is_given_up(migrated_database_url
         async with ledger.begin() as tx:
             await tx.execute(text("SELECT pg_sleep(5)"))
     await ledger.aclose()
+
+
+async def test_a_database_that_hangs_is_logged_with_how_long_it_was_waited_for() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.read()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        ledger = Ledger(f"postgresql://rota@127.0.0.1:{server.sockets[0].getsockname()[1]}/rota", timeout=0.3)
+        with capture_logs() as lines, pytest.raises(UnavailableError):
+            async with ledger.begin():
+                pass
+        await ledger.aclose()
+    assert [(line["event"], line["error"]) for line in lines] == [("ledger away", "no answer within 0.3 s")]
 
 
 async def test_one_steward_leads_and_another_takes_over_when_its_connection_ends(ledger: Ledger) -> None:

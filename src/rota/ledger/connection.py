@@ -86,7 +86,7 @@ class Ledger:
     def __init__(self, url: str, *, timeout: float = 5) -> None:
         self._engine = engine(url, timeout=timeout)
         self._url = url
-        self._timeout = timeout
+        self.timeout = timeout
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -99,8 +99,7 @@ class Ledger:
         Raises:
             UnavailableError: the database is away; nothing is known about a commit that was under way.
         """
-        with_errors = _Away()
-        async with with_errors, self._engine.begin() as connection:
+        async with _Away(self.timeout), self._engine.begin() as connection:
             yield connection
 
     async def check(self) -> None:
@@ -109,14 +108,14 @@ class Ledger:
         Raises:
             StoreError: one line that says what to do.
         """
-        await check(self._url, timeout=self._timeout)
+        await check(self._url, timeout=self.timeout)
 
     @asynccontextmanager
     async def own_connection(self) -> AsyncIterator[AsyncConnection]:
         """A connection outside the pool, for what must live as long as the connection: an advisory lock."""
-        alone = engine(self._url, timeout=self._timeout, pooled=False)
+        alone = engine(self._url, timeout=self.timeout, pooled=False)
         try:
-            async with _Away(), alone.connect() as connection:
+            async with _Away(self.timeout), alone.connect() as connection:
                 yield await connection.execution_options(isolation_level="AUTOCOMMIT")
         finally:
             await alone.dispose()
@@ -124,6 +123,10 @@ class Ledger:
 
 class _Away:
     """Turns "the database is away" into UnavailableError, whatever layer says it."""
+
+    def __init__(self, within: float) -> None:
+        """`within` is the seconds after which the database is given up."""
+        self._within = within
 
     async def __aenter__(self) -> None:
         return None
@@ -137,9 +140,15 @@ class _Away:
             log.error("disk of the ledger is full", error=str(error).partition("\n")[0])
             raise DiskFullError from error
         if error is not None and is_away(error):
-            log.warning("ledger away", error=str(error).partition("\n")[0])
+            log.warning("ledger away", error=_told(error, self._within))
             msg = "The ledger does not answer at the moment: try again."
             raise UnavailableError(msg) from error
+
+
+def _told(error: BaseException, within: float) -> str:
+    """An error for the log; what is given up after `within` seconds mostly says nothing by itself."""
+    silent = f"no answer within {within:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+    return str(error).partition("\n")[0] or silent
 
 
 def is_away(error: BaseException) -> bool:
@@ -223,7 +232,7 @@ class Leadership:
         try:
             await self._connection.execute(text("SELECT 1"))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the lock is gone
-            log.warning("leadership lost", error=str(error).partition("\n")[0])
+            log.warning("leadership lost", error=_told(error, self._ledger.timeout))
             await self.release()
             return False
         return True
