@@ -150,6 +150,12 @@ class Access:
             reply = self._client.request(method, path, **more)
         except httpx2.InvalidURL as error:
             raise RotaError(f"{self.url} is not an address: {error}") from None
+        except httpx2.TimeoutException:
+            message = (
+                f"rota at {self.url} does not answer within {TIMEOUT:g} s: is it stopped or overloaded, or one of its "
+                "stores away? See its log, and what GET /healthz says"
+            )
+            raise RotaError(message) from None
         except httpx2.HTTPError as error:
             reason = str(error) or type(error).__name__
             message = f"cannot reach rota at {self.url} ({reason}): start it with `rota serve`, or set ROTA_URL"
