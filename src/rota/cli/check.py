@@ -70,6 +70,6 @@ def _print(fleet: str, report: dict[str, Any]) -> None:
         rest = ", as far as they could be compared" if report["skipped"] else ""
         typer.echo(f"{report['compared']} profiles and assignments compared: nothing differed{rest}")
     for reason in report.get("skipped", ()):
-        typer.echo(f"not everything was compared: {reason}; try again in a moment", err=True)
+        typer.echo(f"not everything was compared, try again in a moment: {reason}", err=True)
     if report["ok"]:
         typer.echo(f"fleet {fleet}: all is well")
