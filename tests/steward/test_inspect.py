@@ -13,7 +13,7 @@ from rota.live.scripts import Live
 from rota.steward.inspect import inspect
 from rota.steward.rebuild import rebuild
 from tests.live.driver import TTL, Driver
-from tests.steward.conftest import known
+from tests.steward.conftest import known, make_profile
 
 
 async def found(ledger: Ledger, live: Live, fleet: str) -> set[tuple[str, str]]:
@@ -54,6 +54,17 @@ async def test_a_silent_bot_and_a_profile_that_waits_too_long_are_named(
     await driver.want("prf_1", labels={"region": "nowhere"})
     await driver.pass_time(TTL * 2000 + 3000)
     assert await found(ledger, live, driver.fleet) == {("dead_bot", "s1/1"), ("waiting_too_long", "prf_1")}
+
+
+async def test_a_profile_that_waits_too_long_is_told_with_its_name_and_for_how_long(
+    ledger: Ledger, live: Live, policy: Fleet, driver: Driver
+) -> None:
+    profile = await make_profile(ledger, policy.name, "acme")
+    await driver.want(profile)
+    for passed, told in ((200_000, "3 min"), (7_500_000, "2 h"), (170_000_000, "2 d")):
+        await driver.pass_time(passed)
+        (finding,) = await inspect(ledger, live, driver.fleet)
+        assert finding.message == f"profile acme ({profile}) has waited for {told}"
 
 
 async def test_an_incident_that_is_not_over_is_named(ledger: Ledger, live: Live, driver: Driver) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 
-from rota.ledger import drains, fleets, incidents, servers
+from rota.ledger import drains, fleets, incidents, profiles, servers
 from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
 from rota.ledger.incidents import Incident
@@ -57,7 +57,7 @@ async def inspect(ledger: Ledger, live: Live, fleet: str) -> list[Finding]:
         *await _broken(live, fleet),
         *await _dead_bots(live, policy),
         *_bot_numbers(listed, actual, drained),
-        *await _waiting(live, policy),
+        *await _waiting(ledger, live, policy),
     ]
     return found[:MOST_FINDINGS]
 
@@ -84,7 +84,7 @@ async def _live_state(live: Live, policy: Fleet) -> list[Finding]:
         return [Finding("not_built", policy.name, "live state is not built from the ledger: is the steward running?")]
     found = []
     if state.pulse_age > PULSE_TOO_OLD:
-        message = f"no web worker has been heard for {state.pulse_age:.0f} s: nobody is declared dead meanwhile"
+        message = f"no web worker has been heard for {_spell(state.pulse_age)}: nobody is declared dead meanwhile"
         found.append(Finding("deaf", policy.name, message))
     if state.steward_age > STEWARD_TOO_OLD:
         message = (
@@ -105,7 +105,7 @@ async def _live_state(live: Live, policy: Fleet) -> list[Finding]:
 
 
 def _for(seconds: float) -> str:
-    return f"for {seconds:.0f} s" if isfinite(seconds) else "yet"
+    return f"for {_spell(seconds)}" if isfinite(seconds) else "yet"
 
 
 def _incidents(reported: Sequence[Incident]) -> Iterable[Finding]:
@@ -117,7 +117,7 @@ def _incidents(reported: Sequence[Incident]) -> Iterable[Finding]:
 async def _dead_bots(live: Live, policy: Fleet) -> list[Finding]:
     overdue = await audit.overdue(live, policy.name, MOST_FINDINGS)
     return [
-        Finding("dead_bot", bot, f"bot {bot} is silent; its deadline passed {late:.0f} s ago")
+        Finding("dead_bot", bot, f"bot {bot} is silent; its deadline passed {_spell(late)} ago")
         for bot, late in overdue
         if late > REAPED_WITHIN
     ]
@@ -136,13 +136,32 @@ def _bot_numbers(listed: Sequence[Server], actual: Mapping[str, int], drained: C
             yield Finding("too_many_bots", host, f"server {host} runs {there} bots, {expected} are expected")
 
 
-async def _waiting(live: Live, policy: Fleet) -> list[Finding]:
-    found, now = [], moment(await now_ms(live, policy.name))
+async def _waiting(ledger: Ledger, live: Live, policy: Fleet) -> list[Finding]:
+    late: dict[str, float] = {}
+    now = moment(await now_ms(live, policy.name))
     for profile in await snapshot.waiting(live, policy.name, WAITING_LOOKED_AT):
         waited = (now - profile.since).total_seconds() if now and profile.since else 0.0
-        if waited > WAITING_TOO_LONG * policy.ttl:
-            found.append(Finding("waiting_too_long", profile.id, f"profile {profile.id} waits since {waited:.0f} s"))
-    return found
+        if waited > WAITING_TOO_LONG * policy.ttl and len(late) < MOST_FINDINGS:
+            late[profile.id] = waited
+    if not late:
+        return []
+    async with ledger.begin() as tx:
+        names = await profiles.names(tx, list(late))
+    return [
+        Finding("waiting_too_long", id_, f"profile {_named(id_, names)} has waited for {_spell(waited)}")
+        for id_, waited in late.items()
+    ]
+
+
+def _named(id_: str, names: Mapping[str, str]) -> str:
+    return f"{names[id_]} ({id_})" if id_ in names else id_
+
+
+def _spell(seconds: float) -> str:
+    """A duration in the largest unit of which there are at least two: `90 s`, `12 min`, `3 h`, `4 d`."""
+    units = [(number, unit) for number, unit in ((86_400, "d"), (3_600, "h"), (60, "min")) if seconds >= 2 * number]
+    number, unit = units[0] if units else (1, "s")
+    return f"{seconds // number:.0f} {unit}"
 
 
 async def _broken(live: Live, fleet: str) -> list[Finding]:
