@@ -17,7 +17,7 @@ def demo(  # noqa: PLR0913 - one for each option
     seconds: Annotated[
         float | None, typer.Option("--for", min=1, metavar="SECONDS", help="End by itself after so long.")
     ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the status page.")] = 7682,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the status page; 0 takes a free one.")] = 7682,
     servers: Annotated[int, typer.Option(min=1, max=10_000, help="Servers of the simulated bots.")] = 6,
     bots: Annotated[int, typer.Option(min=1, help="Simulated bots.")] = 600,
     watchers: Annotated[int, typer.Option(min=0, max=200, help="Real bots that watch a local site.")] = 20,

@@ -116,7 +116,7 @@ class Demonstration:
         self._console.print("Starting the stores and rota …")
         await self._server.start()
         port = self._server.url.rpartition(":")[2]
-        if port != str(choices.port):
+        if choices.port and port != str(choices.port):
             self._console.print(f"Port {choices.port} is taken; the demonstration uses {port}.")
         self._console.print(f"Status page: {self._server.sign_in}", soft_wrap=True, highlight=False)
         rng = random.Random()  # noqa: S311 - chance, not secrets
