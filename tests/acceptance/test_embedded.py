@@ -14,9 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from rota.cli.supervisor import Stores
 from rota.embedded import EmbeddedPostgres, EmbeddedValkey, Place
 from rota.embedded import place as place_module
+from rota.embedded import postgres as postgres_module
+from rota.embedded import valkey as valkey_module
+from rota.embedded.child import Child
 from rota.errors import StoreError
+from rota.settings import Settings
 from tests.unit.sdk_peer import eventually
 
 PLAIN = "nobody"
@@ -207,6 +212,61 @@ def test_a_store_that_was_killed_says_so_and_starts_again(folder: Path) -> None:
             store.start()
             assert store.child.failed() is None
         assert query(postgres, "SELECT 1") == "1"
+    place.close()
+
+
+def test_a_start_that_is_given_up_counts_as_a_failure_and_may_be_repeated(folder: Path) -> None:
+    place = Place(folder / "data")
+    place.open()
+    with EmbeddedPostgres(place) as postgres:
+        postgres.child.kill()
+        with pytest.raises(StoreError, match="PostgreSQL does not start"):
+            postgres.start(lambda: False)
+        assert "does not start" in str(postgres.child.failed())
+        postgres.start()
+        assert postgres.child.failed() is None
+        postgres.stop()
+        assert postgres.child.failed() is None, "what was stopped has not failed"
+    place.close()
+
+
+def test_rota_gives_its_stores_as_long_as_they_live(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (postgres_module, valkey_module):
+        monkeypatch.setattr(module, "START_WITHIN", 0.0)
+    stores = Stores(Settings(data_dir=folder / "data"))
+    stores.open(lambda: True)
+    stores.close(4)
+
+
+def test_the_reason_why_a_store_ended_is_its_own_and_not_its_last_line(folder: Path) -> None:
+    place = Place(folder / "data")
+    place.open()
+    log = place.home / "postgres.log"
+    child = Child("PostgreSQL", place, folder=place.home, log=log, ending=signal.SIGINT)
+    said = (
+        "PANIC:  could not write to file pg_wal/xlogtemp.7: No space left on device",
+        "FATAL:  the database system is not yet accepting connections",
+        "LOG:  database system is shut down",
+    )
+    log.write_text("PANIC:  of an earlier run\n")
+    with pytest.raises(StoreError, match=r"could not write to file .*: No space left on device"):
+        child.start(["/bin/sh", "-c", 'printf "%s\\n" "$@"', "sh", *said], lambda: False, lambda: True)
+    with pytest.raises(StoreError, match="it said nothing"):
+        child.start(["/bin/true"], lambda: False, lambda: True)
+    place.close()
+
+
+def test_a_database_that_has_gone_is_not_made_anew_behind_its_users_back(folder: Path) -> None:
+    place = Place(folder / "data")
+    place.open()
+    with EmbeddedPostgres(place) as postgres:
+        postgres.child.kill()
+        cluster = place.home / "postgres"
+        cluster.rename(place.home / "away")
+        place.folder("postgres")
+        with pytest.raises(StoreError, match="is gone: is its disk mounted"):
+            postgres.start()
+        assert not list(cluster.iterdir())
     place.close()
 
 

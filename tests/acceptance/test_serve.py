@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,65 @@ async def test_a_process_that_dies_is_started_again_and_no_binding_moves(rota_se
     await eventually(works_again, seconds=30)
     await eventually(lambda: bool(set(children(rota_server, victim)) - {pid}), seconds=30)
     assert records_of(rota_server, bot) == [1, 2]
+
+
+def whole_log(server: RotaServer) -> str:
+    return (server.data_dir.parent / f"{server.data_dir.name}.log").read_text()
+
+
+def refused_postgres(server: RotaServer) -> tuple[Path, Path]:
+    """A file without which PostgreSQL does not start, and where it is put meanwhile."""
+    found = server.data_dir / "postgres" / "pg_hba.conf"
+    return found, found.with_suffix(".away")
+
+
+def refused_valkey(server: RotaServer) -> tuple[Path, Path]:
+    """A folder in whose place Valkey finds a file."""
+    found = server.data_dir / "valkey" / "appendonlydir"
+    return found, found.with_suffix(".away")
+
+
+@pytest.mark.parametrize(
+    ("victim", "refused", "reason"),
+    [
+        ("postgres", refused_postgres, "could not load .*pg_hba.conf"),
+        ("valkey-server", refused_valkey, "appendonlydir"),
+    ],
+)
+async def test_a_store_whose_start_failed_is_tried_again_until_it_works(
+    rota_server: RotaServer, victim: str, refused: Callable[[RotaServer], tuple[Path, Path]], reason: str
+) -> None:
+    bot = working_bot(rota_server)
+    found, away = refused(rota_server)
+    found.rename(away)
+    if away.is_dir():
+        found.touch()
+    (pid, *_) = children(rota_server, victim)
+    os.kill(pid, signal.SIGKILL)
+
+    def failures() -> int:
+        return len(re.findall(f"store does not start.*{reason}", whole_log(rota_server)))
+
+    await eventually(lambda: failures() > 1, seconds=60)
+    found.unlink(missing_ok=True)
+    away.rename(found)
+
+    def works_again() -> bool:
+        with contextlib.suppress(httpx2.HTTPError, AssertionError):
+            return bot.beat() == "continue" and bot.push(1).status_code == 200
+        return False
+
+    await eventually(works_again, seconds=60)
+    await eventually(lambda: "store started again" in whole_log(rota_server))
+
+
+async def test_it_ends_in_order_while_a_store_cannot_be_started(rota_server: RotaServer) -> None:
+    found, away = refused_postgres(rota_server)
+    found.rename(away)
+    (pid, *_) = children(rota_server, "postgres")
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: "store does not start" in whole_log(rota_server), seconds=30)
+    assert rota_server.stop() == 0
 
 
 def test_a_second_rota_in_the_same_data_directory_is_refused(rota_server: RotaServer) -> None:

@@ -17,7 +17,7 @@ from types import FrameType
 import structlog
 
 from rota.cli.supervisor import POLL, Crew, Stores, address, listen, private_file
-from rota.errors import InvalidKeyError, RotaError
+from rota.errors import InvalidKeyError, RotaError, StoreError
 from rota.ledger import keys, sign_ins
 from rota.ledger.connection import Ledger
 from rota.settings import Settings
@@ -48,7 +48,11 @@ class Serving:
         listener = listen(self._settings)
         stores = Stores(self._settings)
         try:
-            stores.open()
+            try:
+                stores.open(self._go_on)
+            except StoreError:
+                if not self._stopping.is_set():
+                    raise
             if self._stopping.is_set():
                 return
             self._crew = Crew(self._settings, listener, stores)
@@ -65,14 +69,16 @@ class Serving:
             stores.close(max(1.0, left / 2))
 
     def _mend(self, stores: Stores) -> None:
-        assert self._crew is not None  # noqa: S101 - set before the loop begins
-        try:
-            stores.mend()
-        except RotaError as error:
-            # Calls are answered 503 meanwhile; the next round tries again.
-            log.error("store does not start", error=str(error))
-            self._stopping.wait(2)
-        self._crew.watch()
+        stores.mend(self._go_on)
+        self._go_on()
+
+    def _go_on(self) -> bool:
+        """False once it is told to stop. What ended of rota itself is started again on the way."""
+        if self._stopping.is_set():
+            return False
+        if self._crew is not None:
+            self._crew.watch()
+        return True
 
     def _told(self, _number: int, _frame: FrameType | None) -> None:
         if self._stopping.is_set() and self._crew is not None:

@@ -22,7 +22,8 @@ import structlog
 from pydantic import SecretStr
 
 from rota.embedded import EmbeddedPostgres, EmbeddedValkey, Place
-from rota.errors import RotaError
+from rota.embedded.child import Child, within
+from rota.errors import RotaError, StoreError
 from rota.ledger import fleets
 from rota.ledger.connection import Ledger
 from rota.ledger.migrations import upgrade
@@ -35,6 +36,10 @@ POLL = 0.1
 MOST_QUICK_ENDS = 5
 """A process that ends this often within `QUICK` seconds of its start is not started again."""
 QUICK = 5.0
+SLOW_START = 30.0
+"""Seconds after which the log says that a store is still starting."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to start a store that does not start; the pause begins at 1 s and doubles."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,36 +53,56 @@ class Stores:
         self._place: Place | None = None
         self._valkey: EmbeddedValkey | None = None
         self._postgres: EmbeddedPostgres | None = None
+        self._attempts: dict[str, _Attempts] = {}
         self.redis_url = settings.redis_url.get_secret_value() if settings.redis_url else ""
         self.database_url = settings.database_url.get_secret_value() if settings.database_url else ""
 
-    def open(self) -> None:
+    def open(self, go_on: Callable[[], bool]) -> None:
         """Starts what is built in and checks what is given; then migrates.
 
         Raises:
-            StoreError: one line that says what to do.
+            StoreError: one line that says what to do; or `go_on` was false while a store was starting.
         """
         self._place = Place(self._settings.data_dir)
         self._place.open()
         if not self.redis_url:
             self._valkey = EmbeddedValkey(self._place)
-            self._valkey.start()
+            self._valkey.start(_patient(self._valkey.child, go_on))
             self.redis_url = self._valkey.url
         if not self.database_url:
             self._postgres = EmbeddedPostgres(self._place)
-            self._postgres.start()
+            self._postgres.start(_patient(self._postgres.child, go_on))
             self.database_url = self._postgres.url
         asyncio.run(self._check())
         upgrade(self.database_url)
         self._opened = True
 
-    def mend(self) -> None:
-        """Starts a built-in store again that has ended by itself."""
+    def mend(self, go_on: Callable[[], bool]) -> None:
+        """Starts a built-in store again that has ended by itself, and tries again for as long as that fails.
+
+        `go_on` is asked while a store starts; where it is false, the start is given up.
+        """
         for store in (self._valkey, self._postgres):
             reason = store.child.failed() if store is not None else None
             if store is not None and reason is not None:
-                log.error("store ended, starting it again", reason=reason)
-                store.start()
+                self._mend(store, reason, go_on)
+
+    def _mend(self, store: EmbeddedValkey | EmbeddedPostgres, reason: str, go_on: Callable[[], bool]) -> None:
+        attempts = self._attempts.setdefault(store.child.name, _Attempts())
+        if time.monotonic() < attempts.again_at:
+            return
+        if attempts.pause == 0:
+            log.error("store ended, starting it again", reason=reason)
+        try:
+            store.start(_patient(store.child, go_on))
+        except (StoreError, OSError, subprocess.SubprocessError) as error:
+            if go_on():
+                # Calls are answered 503 meanwhile.
+                attempts.failed()
+                log.error("store does not start", error=str(error), again_in=attempts.pause)
+        else:
+            self._attempts.pop(store.child.name)
+            log.warning("store started again", store=store.child.name)
 
     def close(self, timeout: float) -> None:
         """Ends what was started here. Live state is sealed first: its next run may be trusted to have lost nothing."""
@@ -110,6 +135,36 @@ class Stores:
         finally:
             await live.aclose()
             await ledger.aclose()
+
+
+@dataclass
+class _Attempts:
+    """How often a store was started in vain, told by the pause in seconds until the next attempt."""
+
+    pause: float = 0.0
+    again_at: float = 0.0
+
+    def failed(self) -> None:
+        self.pause = min(self.pause * 2 or 1.0, LONGEST_PAUSE)
+        self.again_at = time.monotonic() + self.pause
+
+
+def _patient(child: Child, go_on: Callable[[], bool]) -> Callable[[], bool]:
+    """`go_on`, which also logs once that a start takes long.
+
+    There is no limit: what is to be done after a crash may take minutes, and would begin anew if it were cut short.
+    """
+    slow = within(SLOW_START)
+    told = False
+
+    def patient() -> bool:
+        nonlocal told
+        if not told and not slow():
+            told = True
+            log.warning("store is still starting", store=child.name)
+        return go_on()
+
+    return patient
 
 
 @dataclass

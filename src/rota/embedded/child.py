@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +18,27 @@ from rota.embedded.place import Place
 from rota.errors import StoreError
 
 MOST_LOG_BYTES = 10_000_000
+START_WITHIN = 30.0
+"""Seconds that a store may take to start where nobody says how long."""
 POLL = 0.02
+SLOWEST_POLL = 0.5
+"""Seconds between two looks at a store that takes long: asking PostgreSQL starts a program."""
+TAIL_BYTES = 65_536
+FULL_BELOW = 32_000_000
+"""Free bytes below which a disk is named as full: a store on it cannot write its log either."""
 _PR_SET_PDEATHSIG = 1
+_REASONS = tuple(
+    map(
+        re.compile,
+        (
+            "No space left on device",
+            # What PostgreSQL says to its clients meanwhile stands there as FATAL, too.
+            "(?:PANIC|FATAL): (?! the database system is | terminating | sorry)",
+            r"\d # .*(?i:fatal|error|can't|cannot|failed|corrupt)",
+        ),
+    )
+)
+"""Lines of a log that tell why a store has ended, the most telling first."""
 
 
 class Child:
@@ -30,21 +51,24 @@ class Child:
         self._log = log
         self._ending = ending
         self._process: subprocess.Popen[bytes] | None = None
+        self._said_before = 0
+        self._failed_start: str | None = None
 
     @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, command: Sequence[str], ready: Callable[[], bool], timeout: float) -> None:
-        """Starts it and waits until `ready` says so.
+    def start(self, command: Sequence[str], ready: Callable[[], bool], go_on: Callable[[], bool]) -> None:
+        """Starts it and waits until `ready` says so, as long as it lives and `go_on` is true.
 
         Raises:
-            StoreError: it ended, or is not ready in time; the log's last line is named.
+            StoreError: it ended, or was ended because there was no more waiting; its own reason is named.
         """
         if self._log.exists() and self._log.stat().st_size > MOST_LOG_BYTES:
             self._log.unlink()
         with self._log.open("ab") as output:
+            self._said_before = output.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 command,
                 stdin=subprocess.DEVNULL,
@@ -55,15 +79,19 @@ class Child:
                 preexec_fn=_die_with_parent(self._ending),  # noqa: PLW1509 - the parent has one thread here
                 **{**self._place.as_user(), "cwd": self._folder},
             )
-        deadline = time.monotonic() + timeout
+        pause = POLL
         while not ready():
-            if not self.running or time.monotonic() > deadline:
+            if not self.running or not go_on():
                 self.stop(2)
-                raise StoreError(f"{self.name} does not start: {self._last_words()} (log: {self._log})")
-            time.sleep(POLL)
+                msg = f"{self.name} does not start: {self._last_words()} (log: {self._log})"
+                self._failed_start = msg
+                raise StoreError(msg)
+            time.sleep(pause)
+            pause = min(pause * 1.2, SLOWEST_POLL)
 
     def stop(self, timeout: float) -> None:
         """Ends it in order, and by force when it takes longer than `timeout` seconds."""
+        self._failed_start = None
         if self._process is None:
             return
         if self.running:
@@ -76,8 +104,10 @@ class Child:
         self._process = None
 
     def failed(self) -> str | None:
-        """Why it is gone although nobody stopped it; None while it runs or was never started."""
-        if self._process is None or self.running:
+        """Why it is gone although nobody stopped it; None while it runs, was never started or was stopped."""
+        if self._process is None:
+            return self._failed_start
+        if self.running:
             return None
         return f"{self.name} ended by itself ({self._process.returncode}): {self._last_words()}"
 
@@ -88,11 +118,29 @@ class Child:
             self._process.wait()
 
     def _last_words(self) -> str:
+        """Why it has ended, by its log since its start; and that its disk is full, where it is."""
+        said = self._telling_line() or "it said nothing"
         with contextlib.suppress(OSError):
-            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            if lines:
-                return lines[-1][:300]
-        return "it said nothing"
+            free = shutil.disk_usage(self._folder).free
+            if free < FULL_BELOW:
+                return f"{said} ({free // 1_000_000} MB are free on the disk of {self._folder})"
+        return said
+
+    def _telling_line(self) -> str | None:
+        with contextlib.suppress(OSError), self._log.open("rb") as log:
+            log.seek(max(self._said_before, log.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = log.read().decode("utf-8", "replace").strip().splitlines()
+            for pattern in _REASONS:
+                if telling := [line for line in lines if pattern.search(line)]:
+                    return telling[-1][:300]
+            return lines[-1][:300] if lines else None
+        return None
+
+
+def within(seconds: float) -> Callable[[], bool]:
+    """True for so many seconds from now."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() < until
 
 
 def end_orphan(pid: int, folder: Path, ending: signal.Signals, timeout: float = 10) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rota.embedded.child import Child, end_orphan, read_pid
+from rota.embedded.child import START_WITHIN, Child, end_orphan, read_pid, within
 from rota.embedded.place import Place
 from rota.errors import StoreError
 
@@ -33,6 +34,7 @@ class EmbeddedPostgres:
         self._folder = place.folder("postgres")
         self.sockets = place.sockets()
         self._binaries: Path | None = None
+        self._begun = False
         self.child = Child(
             "PostgreSQL", place, folder=self._folder, log=place.home / "postgres.log", ending=signal.SIGINT
         )
@@ -46,11 +48,14 @@ class EmbeddedPostgres:
         """The address of another database in it (tests)."""
         return f"postgresql://{USER}@/{database}?host={self.sockets}"
 
-    def start(self, timeout: float = 30) -> None:
+    def start(self, go_on: Callable[[], bool] | None = None) -> None:
         """Starts it and waits until it answers; makes the cluster and the database the first time.
 
+        It waits as long as `go_on` says, or 30 s. Recovery after a crash may take minutes, and begins anew when it is
+        cut short.
+
         Raises:
-            StoreError: it does not start, or its files are of another major version.
+            StoreError: it does not start, its files are of another major version, or are gone.
         """
         orphan = read_pid(self._folder / "postmaster.pid")
         if orphan is not None:
@@ -69,8 +74,14 @@ class EmbeddedPostgres:
             "synchronous_commit": "on" if self._durable else "off",
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        self.child.start([str(self.program("postgres")), "-D", str(self._folder), *words], self._answers, timeout)
-        self._create_database()
+        self.child.start(
+            [str(self.program("postgres")), "-D", str(self._folder), *words],
+            self._answers,
+            go_on or within(START_WITHIN),
+        )
+        if not self._begun:
+            self._create_database()
+        self._begun = True
 
     def stop(self, timeout: float = 4) -> None:
         """Ends it in order, cutting connections off."""
@@ -88,6 +99,8 @@ class EmbeddedPostgres:
     def _initialise(self) -> None:
         version = self._folder / "PG_VERSION"
         if not version.exists():
+            if self._begun:
+                raise StoreError(f"the data in {self._folder} is gone: is its disk mounted?")
             # What a first start left half made is not a cluster yet.
             for leftover in self._folder.iterdir():
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

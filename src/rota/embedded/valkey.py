@@ -6,12 +6,13 @@ import contextlib
 import shutil
 import signal
 import socket
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rota.embedded.child import Child, end_orphan, read_pid
+from rota.embedded.child import START_WITHIN, Child, end_orphan, read_pid, within
 from rota.embedded.place import Place
 from rota.errors import StoreError
 
@@ -31,8 +32,10 @@ class EmbeddedValkey:
         """What redis-py connects to."""
         return f"unix://{self._socket}"
 
-    def start(self, timeout: float = 30) -> None:
+    def start(self, go_on: Callable[[], bool] | None = None) -> None:
         """Starts it and waits until it answers; an orphan of an earlier parent is ended first.
+
+        It waits as long as `go_on` says, or 30 s; reading a large append-only file takes longer.
 
         Raises:
             StoreError: it does not start.
@@ -60,7 +63,7 @@ class EmbeddedValkey:
             str(self._binary()),
             *(word for name, value in options.items() for word in (f"--{name}", value)),
         ]
-        self.child.start(command, self._answers, timeout)
+        self.child.start(command, self._answers, go_on or within(START_WITHIN))
 
     def stop(self, timeout: float = 4) -> None:
         """Ends it; what it was told is on disk then."""
