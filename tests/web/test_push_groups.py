@@ -149,6 +149,28 @@ async def test_a_missing_partition_is_made_at_once_and_is_an_incident(bots: Flee
     assert (incident["kind"], incident["subject"]) == ("missing_partition", "ledger")
 
 
+async def test_a_detached_partition_of_today_is_left_to_its_owner_and_another_takes_its_place(bots: Fleet) -> None:
+    working = await bots.work()
+    assert (await bots.push("1", [{"data": 1}], batch=1)).status_code == 200
+    ledger = bots.site.state.ledger
+    for taken in (2, 3):
+        async with ledger.begin() as tx:
+            (now,) = (await tx.execute(text("SELECT now()"))).one()
+            there = [one for one in await partitions.all_of(tx) if one.end is not None and one.end > now]
+            for one in there:
+                await tx.execute(text(f"ALTER TABLE records DETACH PARTITION {one.name}"))
+                if one.name == "records_first":
+                    await tx.execute(text(f"CREATE TABLE records_{now:%Y%m%d} ()"))
+        answer = await bots.push("1", [{"data": taken}], batch=taken)
+        assert answer.json() == {"accepted": 1, "duplicate": False}
+        async with ledger.begin() as tx:
+            assert f"records_{now:%Y%m%d}_{taken}" in {one.name for one in await partitions.all_of(tx)}
+            assert await partitions.ensure(tx) == [], "the steward has nothing left to do"
+    assert len(await bots.records(working["profile"])) == 1
+    (incident,) = (await bots.site.shown("fleets/default/incidents", open=True))["items"]
+    assert incident["kind"] == "missing_partition"
+
+
 TRIGGER = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$

@@ -69,7 +69,7 @@ def _free(there: Sequence[Partition], begin: datetime, end: datetime) -> bool:
 
 
 async def _make(tx: Transaction, begin: datetime) -> str:
-    name = f"records_{begin:%Y%m%d}"
+    name = await _free_name(tx, f"records_{begin:%Y%m%d}")
     await tx.execute(text(f"CREATE TABLE {name} (LIKE records INCLUDING ALL EXCLUDING INDEXES)"))
     await tx.execute(
         text(
@@ -77,6 +77,19 @@ async def _make(tx: Transaction, begin: datetime) -> str:
             f"FOR VALUES FROM ('{begin:%Y-%m-%d} 00:00+00') TO ('{begin + timedelta(days=1):%Y-%m-%d} 00:00+00')"
         )
     )
+    return name
+
+
+async def _free_name(tx: Transaction, wanted: str) -> str:
+    """The name, or that with `_2`, `_3` … behind it.
+
+    A partition that an operator has detached, to archive it, keeps its name, and is theirs: it is not attached again.
+    """
+    there = text("SELECT to_regclass(:name) IS NOT NULL")
+    name, number = wanted, 1
+    while (await tx.execute(there, {"name": name})).scalar_one():
+        number += 1
+        name = f"{wanted}_{number}"
     return name
 
 

@@ -269,7 +269,7 @@ class Pushes:
         log.error("partition of records was missing", made=made)
         message = (
             "There was no partition for the records of today, and a web worker made it: does a steward run and lead? "
-            "It makes them days ahead."
+            "It makes them days ahead. Or was today's detached or dropped?"
         )
         await self._tell(fleets, "missing_partition", message, {"made": made})
 
