@@ -15,7 +15,7 @@ from rota.errors import UnavailableError
 from rota.ledger import partitions, pushes
 from rota.ledger.connection import Ledger, Transaction
 from rota.live.scripts import Live
-from rota.web import push
+from rota.web import push, sightings
 from tests.conformance.fleet import Fleet
 from tests.conformance.site import Json
 
@@ -200,3 +200,26 @@ async def test_with_a_full_disk_nothing_is_lost_and_it_is_an_incident(bots: Flee
     assert (incident["kind"], incident["subject"]) == ("disk_full", "ledger")
     assert (await bots.push("1", [{"data": 1}])).json() == {"accepted": 1, "duplicate": False}
     assert len(await bots.records(working["profile"])) == 1
+
+
+async def test_an_incident_that_a_full_disk_swallows_is_raised_when_there_is_room(
+    bots: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sightings, "TELL_AGAIN", 0.05)
+    await bots.work()
+    on_incidents = FULL[1].replace("full_disk", "fuller_disk").replace(" ON records ", " ON incidents ")
+    async with bots.site.state.ledger.begin() as tx:
+        for statement in (*FULL, on_incidents):
+            await tx.execute(text(statement))
+    for _ in range(2):
+        assert (await bots.push("1", [{"data": 1}])).status_code == 503
+    assert (await bots.site.shown("fleets/default/incidents"))["items"] == []
+    async with bots.site.state.ledger.begin() as tx:
+        await tx.execute(text("DROP FUNCTION refuse CASCADE"))
+    async with asyncio.timeout(10):
+        while True:
+            if found := (await bots.site.shown("fleets/default/incidents", open=True))["items"]:
+                break
+            await asyncio.sleep(0.02)
+    assert [one["kind"] for one in found] == ["disk_full"]
+    assert found[0]["detail"]["met_at"] <= found[0]["raised_at"]

@@ -93,6 +93,7 @@ class Stores:
             return
         if attempts.pause == 0:
             log.error("store ended, starting it again", reason=reason)
+            _tell_of_full_disk(store, reason)
         try:
             store.start(_patient(store.child, go_on))
         except (StoreError, OSError, subprocess.SubprocessError) as error:
@@ -100,6 +101,7 @@ class Stores:
                 # Calls are answered 503 meanwhile.
                 attempts.failed()
                 log.error("store does not start", error=str(error), again_in=attempts.pause)
+                _tell_of_full_disk(store, str(error))
         else:
             self._attempts.pop(store.child.name)
             log.warning("store started again", store=store.child.name)
@@ -135,6 +137,12 @@ class Stores:
         finally:
             await live.aclose()
             await ledger.aclose()
+
+
+def _tell_of_full_disk(store: EmbeddedValkey | EmbeddedPostgres, why: str) -> None:
+    """The line that web workers write, too: without room for its log of changes PostgreSQL ends, and refuses nobody."""
+    if isinstance(store, EmbeddedPostgres) and store.child.out_of_room():
+        log.error("disk of the ledger is full", error=why)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import re
 import shutil
@@ -26,12 +27,13 @@ SLOWEST_POLL = 0.5
 TAIL_BYTES = 65_536
 FULL_BELOW = 32_000_000
 """Free bytes below which a disk is named as full: a store on it cannot write its log either."""
+NO_ROOM = "No space left on device"
 _PR_SET_PDEATHSIG = 1
 _REASONS = tuple(
     map(
         re.compile,
         (
-            "No space left on device",
+            NO_ROOM,
             # What PostgreSQL says to its clients meanwhile stands there as FATAL, too.
             "(?:PANIC|FATAL): (?! the database system is | terminating | sorry)",
             r"\d # .*(?i:fatal|error|can't|cannot|failed|corrupt)",
@@ -111,6 +113,10 @@ class Child:
             return None
         return f"{self.name} ended by itself ({self._process.returncode}): {self._last_words()}"
 
+    def out_of_room(self) -> bool:
+        """Whether it ended with its disk full, by its own words or by what is free there now."""
+        return NO_ROOM in (self._telling_line() or "") or self._free() < FULL_BELOW
+
     def kill(self) -> None:
         """Ends it at once, as a crash would; for tests of what happens then."""
         if self._process is not None:
@@ -120,11 +126,15 @@ class Child:
     def _last_words(self) -> str:
         """Why it has ended, by its log since its start; and that its disk is full, where it is."""
         said = self._telling_line() or "it said nothing"
-        with contextlib.suppress(OSError):
-            free = shutil.disk_usage(self._folder).free
-            if free < FULL_BELOW:
-                return f"{said} ({free // 1_000_000} MB are free on the disk of {self._folder})"
+        if (free := self._free()) < FULL_BELOW:
+            return f"{said} ({free / 1e6:.0f} MB are free on the disk of {self._folder})"
         return said
+
+    def _free(self) -> float:
+        try:
+            return shutil.disk_usage(self._folder).free
+        except OSError:
+            return math.inf
 
     def _telling_line(self) -> str | None:
         with contextlib.suppress(OSError), self._log.open("rb") as log:

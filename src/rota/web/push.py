@@ -25,9 +25,8 @@ from rota.errors import (
     UnavailableError,
     UnknownBotError,
 )
-from rota.ledger import fences, incidents, partitions, pushes
+from rota.ledger import fences, partitions, pushes
 from rota.ledger.connection import Ledger
-from rota.ledger.incidents import Sighting
 from rota.ledger.lines import lines
 from rota.ledger.pushes import Batch, MissingPartitionError, Outcome, Pushed
 from rota.live import bots
@@ -36,6 +35,7 @@ from rota.live.scripts import Live
 from rota.protocol import MAX_BODY_BYTES, PushFields
 from rota.web.http import Receive, as_problem, read_body
 from rota.web.policies import Policies
+from rota.web.sightings import Sightings
 from rota.web.tokens import TokenOwner
 
 COMMITS = 2
@@ -58,8 +58,6 @@ FULL_DISK = (
     "PostgreSQL's disk is full: no pushed records are taken, and bots keep theirs. Make room, or keep records for less "
     "long."
 )
-TELL_AGAIN = 5.0
-"""Seconds between two words of one worker about the same incident."""
 
 _PUSH = TypeAdapter(PushFields)
 
@@ -89,7 +87,7 @@ class Pushes:
         self._commits: set[asyncio.Task[None]] = set()
         self._records = 0
         self._bytes = 0
-        self._told: dict[tuple[str, str], float] = {}
+        self._sightings = Sightings(ledger)
 
     async def push(self, owner: TokenOwner, receive: Receive) -> bytes:
         """The reply to one call, after the commit.
@@ -118,6 +116,7 @@ class Pushes:
 
     async def aclose(self) -> None:
         """Waits for the commits under way."""
+        await self._sightings.aclose()
         await asyncio.gather(*self._commits, return_exceptions=True)
 
     async def _read(self, receive: Receive) -> bytes:
@@ -259,7 +258,7 @@ class Pushes:
                 await self._make_partitions(fleets)
                 return await pushes.commit(self._ledger, batches)
         except DiskFullError as error:
-            await self._tell(fleets, "disk_full", FULL_DISK, {})
+            await self._sightings.tell(fleets, "disk_full", FULL_DISK, {})
             raise DiskFullError(retry_after=RETRY_AFTER_FULL_DISK) from error
 
     async def _make_partitions(self, fleets: set[str]) -> None:
@@ -271,23 +270,7 @@ class Pushes:
             "There was no partition for the records of today, and a web worker made it: does a steward run and lead? "
             "It makes them days ahead. Or was today's detached or dropped?"
         )
-        await self._tell(fleets, "missing_partition", message, {"made": made})
-
-    async def _tell(self, fleets: set[str], kind: str, message: str, detail: Mapping[str, Any]) -> None:
-        """Raises an incident as well as it can: with a full disk even that may fail, and is tried again."""
-        now = time.monotonic()
-        due = [fleet for fleet in sorted(fleets) if now >= self._told.get((fleet, kind), 0.0)]
-        if not due:
-            return
-        try:
-            async with self._ledger.begin() as tx:
-                for fleet in due:
-                    await incidents.sight(tx, fleet, kind, [Sighting("ledger", message, detail)])
-        except RotaError as error:
-            log.error("incident cannot be written down", kind=kind, error=str(error))
-            return
-        for fleet in due:
-            self._told[fleet, kind] = now + TELL_AGAIN
+        await self._sightings.tell(fleets, "missing_partition", message, {"made": made})
 
 
 def _parse(body: bytes) -> PushFields:
