@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import queue
@@ -156,6 +157,22 @@ def test_an_export_that_is_refused_leaves_no_file(records: Records, tmp_path: Pa
     assert "JSONPath" in records.run("export", "acme", "--where", "(", "-o", str(tmp_path / "a.csv"), code=2).stderr
     assert "cannot write" in records.run("export", "acme", "-o", str(tmp_path / "no" / "a.csv"), code=2).stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_exports_never_write_one_file_at_once(records: Records, tmp_path: Path) -> None:
+    output, part = tmp_path / "a.ndjson", tmp_path / "a.ndjson.part"
+    with part.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("half of another's")
+        other.flush()
+        refused = records.run("export", "acme", "-o", str(output), code=2).stderr
+        assert (
+            refused == f"rota: cannot write {output}: another export writes it; wait for it, or choose another file\n"
+        )
+        assert part.read_text() == "half of another's"
+    records.run("export", "acme", "-o", str(output))
+    assert numbers(output.read_text().splitlines())[:6] == list(range(6)), "what a killed one has left is written anew"
+    assert [path.name for path in tmp_path.iterdir()] == [output.name]
 
 
 def test_a_tail_neither_skips_nor_repeats_while_web_workers_are_killed(records: Records) -> None:

@@ -6,6 +6,7 @@ Lines can be taken up behind the last whole one. Parquet has its table of conten
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
@@ -37,18 +38,40 @@ def export_to(rota: Access, path: str, output: Path | None, form: str, wanted: d
             _write(rota, path, sys.stdout.buffer, form, wanted, moved)
             sys.stdout.buffer.flush()
             return moved
-        beside = output.with_name(f"{output.name}.part")
         try:
-            with beside.open("wb") as file:
+            with _beside(output) as file:
                 _write(rota, path, file, form, wanted, moved)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(output)
+                Path(file.name).replace(output)
         except OSError as error:
             raise RotaError(f"cannot write {output}: {error}") from None
-        finally:
-            beside.unlink(missing_ok=True)
         return moved
+
+
+@contextlib.contextmanager
+def _beside(output: Path) -> Iterator[BinaryIO]:
+    """An empty file beside the output, for one process at a time; it is gone at the end, unless it was renamed.
+
+    Raises:
+        RotaError: another process writes it.
+    """
+    part = output.with_name(f"{output.name}.part")
+    busy = RotaError(f"cannot write {output}: another export writes it; wait for it, or choose another file")
+    with open(part, "ab") as file:  # noqa: PTH123 - its name is needed
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        # Renamed or removed by another between the two calls: it must not be touched any more.
+        if not (part.exists() and os.path.samestat(part.stat(), os.fstat(file.fileno()))):
+            raise busy
+        try:
+            file.truncate(0)
+            yield file
+        finally:
+            if part.exists() and os.path.samestat(part.stat(), os.fstat(file.fileno())):
+                part.unlink()
 
 
 class Moved:
