@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from rota.ledger import accounts, webhook_deliveries, webhook_positions, webhooks
+from rota.ledger import accounts, profiles, webhook_deliveries, webhook_positions, webhooks
 from rota.ledger.connection import Ledger
 from tests.ledger.hooked import Hooked
 
@@ -42,6 +42,18 @@ async def test_a_webhook_may_begin_with_what_is_kept(hooked: Hooked) -> None:
     webhook = await hooked.add_webhook(from_start=True)
     await hooked.push(0, "third")
     assert await hooked.all_of(webhook) == {0: ["first", "second", "third"]}
+
+
+async def test_of_a_profile_that_was_deleted_before_nothing_is_sent(hooked: Hooked) -> None:
+    old = await hooked.add_webhook()
+    await hooked.push(0, "first")
+    await hooked.push(1, "of another")
+    async with hooked.ledger.begin() as tx:
+        await profiles.delete(tx, hooked.profiles[0])
+    webhook = await hooked.add_webhook(from_start=True)
+    await hooked.push(0, "its bot had not stopped yet")
+    assert await hooked.all_of(webhook) == {1: ["of another"]}
+    assert await hooked.all_of(old) == {0: ["first", "its bot had not stopped yet"], 1: ["of another"]}
 
 
 async def test_a_clients_webhook_gets_the_clients_records_alone(hooked: Hooked) -> None:

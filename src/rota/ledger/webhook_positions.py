@@ -39,7 +39,9 @@ _SPREAD = text(
     "INSERT INTO webhook_positions (webhook_id, profile_id, last_id, last_at, due_at) "
     "SELECT w.id, p.id, w.from_id, w.from_at, now() FROM profiles p "
     "JOIN webhooks w ON (w.account_id = p.account_id OR w.fleet = p.fleet) AND w.state <> 'deleted' "
-    "WHERE p.id = ANY(CAST(:profiles AS text[])) ORDER BY w.id, p.id "
+    # What a deleted profile had while it was there still goes to the webhooks of that time.
+    "WHERE p.id = ANY(CAST(:profiles AS text[])) AND (p.deleted_at IS NULL OR p.deleted_at >= w.created_at) "
+    "ORDER BY w.id, p.id "
     "ON CONFLICT (webhook_id, profile_id) DO UPDATE SET due_at = now() WHERE webhook_positions.due_at IS NULL"
 )
 _SWEEP_NEXT = text(
@@ -48,7 +50,8 @@ _SWEEP_NEXT = text(
     "WHERE swept_to IS NOT NULL AND state <> 'deleted' ORDER BY horizon NULLS FIRST, id LIMIT 1 FOR UPDATE SKIP LOCKED"
 )
 _SWEEP_PROFILES = text(
-    "SELECT id FROM profiles WHERE (account_id = :account OR fleet = :fleet) AND id > :after ORDER BY id LIMIT :step"
+    "SELECT id FROM profiles WHERE (account_id = :account OR fleet = :fleet) AND id > :after AND deleted_at IS NULL "
+    "ORDER BY id LIMIT :step"
 )
 _SWEEP = text(
     # One look into the index for each profile, whatever the planner believes of the table.

@@ -20,6 +20,7 @@ from rota.ledger import sieve as sieves
 from rota.ledger.connection import Transaction
 from rota.ledger.search import Position, Record, Scope
 from rota.ledger.sieve import Sieve
+from rota.web.permits import Permit
 from rota.web.readers import Readers
 from rota.web.rows import COLUMNS, line, moment
 
@@ -214,12 +215,18 @@ class Exports:
         self._writing.shutdown(wait=False, cancel_futures=True)
 
     async def begin(
-        self, scope: Scope, sieve: Sieve, form: Format, after: tuple[str, int] = ("", 0)
+        self,
+        scope: Scope,
+        sieve: Sieve,
+        form: Format,
+        after: tuple[str, int] = ("", 0),
+        *,
+        permit: Permit | None = None,
     ) -> AsyncIterator[bytes]:
         """The file of what is there when each profile's turn comes, profile by profile, in the order of arrival.
 
         `after` is the profile and the id of the record behind which to go on. What is yielded later may raise
-        UnavailableError: then the file ends in the middle, and whoever gets it must see that it does.
+        UnavailableError, or what ends the permit: then the file ends in the middle, and whoever gets it must see that.
 
         Raises:
             InvalidRequestError: the path of the sieve is none.
@@ -227,16 +234,19 @@ class Exports:
         """
         if self._open >= MOST_AT_ONCE:
             raise UnavailableError("Too many exports at the moment: try again.", retry_after=10)
-        pieces = self._counted(_Export(self._readers, self._writing, scope, sieve, form).pieces(after))
+        pieces = self._counted(
+            _Export(self._readers, self._writing, scope, sieve, form).pieces(after), permit or Permit()
+        )
         # Read before anything is answered, so that a bad path still gets an answer of its own.
         first = await anext(pieces)
         return _joined(first, pieces)
 
-    async def _counted(self, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async def _counted(self, pieces: AsyncGenerator[bytes], permit: Permit) -> AsyncGenerator[bytes]:
         self._open += 1
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
+                    await permit.check()
                     yield piece
         finally:
             self._open -= 1

@@ -15,11 +15,12 @@ from collections.abc import AsyncGenerator
 
 import structlog
 
-from rota.errors import InvalidRequestError, RotaError, UnavailableError
+from rota.errors import ProblemError, RotaError, UnavailableError
 from rota.ledger import records
 from rota.ledger.search import BEGINNING, Found, Position
 from rota.ledger.sieve import Sieve
-from rota.web import stream
+from rota.web import permits, stream
+from rota.web.permits import Permit
 from rota.web.readers import Readers
 from rota.web.rows import line
 
@@ -58,9 +59,11 @@ class Follower:
             await asyncio.gather(self._looking, return_exceptions=True)
 
     async def begin(
-        self, profile: str, sieve: Sieve, after: Position | None, *, last: int = 0, life: float = stream.LIFE
+        self, profile: str, sieve: Sieve, after: Position | None, *, last: int = 0, permit: Permit | None = None
     ) -> AsyncGenerator[str]:
         """The events of what arrives behind `after`; without it from now on, `last` records before that included.
+
+        Where the permit ends, they do, with an event that tells why.
 
         Raises:
             InvalidRequestError: the path of the sieve is none.
@@ -71,7 +74,7 @@ class Follower:
         position = after or await self._start(profile, sieve, last)
         # Read before anything is answered, so that a bad path still gets an answer of its own.
         first = await self._read_on(profile, sieve, position)
-        return self._messages(profile, sieve, position, first, time.monotonic() + life)
+        return self._messages(profile, sieve, position, first, permit or Permit())
 
     async def _start(self, profile: str, sieve: Sieve, last: int) -> Position:
         async with self._readers.begin() as tx:
@@ -82,18 +85,24 @@ class Follower:
         return Position(newest.items[-1].id - 1) if newest.items else head
 
     async def _messages(
-        self, profile: str, sieve: Sieve, position: Position, page: Found, ends_at: float
+        self, profile: str, sieve: Sieve, position: Position, page: Found, permit: Permit
     ) -> AsyncGenerator[str]:
+        ends_at = time.monotonic() + stream.LIFE
         with stream.opened() as viewer:
             self._enter(profile, viewer)
             try:
                 yield f"retry: 1000\nid: {position}\n\n"
+                said_at = time.monotonic()
                 while not viewer.ended and time.monotonic() < ends_at:
+                    await permit.check()
                     if page.position.id != position.id:
                         yield _events(page)
+                        said_at = time.monotonic()
                     position = page.position
-                    if not page.more and not await _is_told(viewer, stream.HEARTBEAT):
-                        yield HEARTBEAT
+                    if not page.more and not await _is_told(viewer, min(stream.HEARTBEAT, permits.AGAIN)):
+                        if time.monotonic() >= said_at + stream.HEARTBEAT:
+                            yield HEARTBEAT
+                            said_at = time.monotonic()
                         page = Found([], position, more=False)
                         continue
                     if not viewer.ended:
@@ -101,7 +110,7 @@ class Follower:
             except UnavailableError:
                 # The reader comes back with its position, and is answered then.
                 log.warning("a stream of records ends: the ledger is away", profile=profile)
-            except InvalidRequestError as error:
+            except ProblemError as error:
                 yield stream.event("problem", json.dumps(error.problem()))
             finally:
                 self._leave(profile, viewer)

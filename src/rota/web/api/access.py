@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends
@@ -21,6 +21,7 @@ class Caller:
     """The key's owner; `account` is None for an operator, who may see and change everything."""
 
     account: str | None
+    secret: str = field(repr=False)
 
 
 def state_of(request: Request) -> State:
@@ -43,7 +44,7 @@ async def caller(
         raise InvalidKeyError("Send an API key as `Authorization: Bearer …`.")
     async with state.ledger.begin() as tx:
         key = await keys.authenticate(tx, credentials.credentials)
-    return Caller(account=key.account)
+    return Caller(account=key.account, secret=credentials.credentials)
 
 
 async def operator(who: Annotated[Caller, Depends(caller)]) -> Caller:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -16,8 +16,8 @@ from starlette.responses import Response, StreamingResponse
 
 from rota.errors import NotFoundError
 from rota.ledger import accounts as ledger_accounts
+from rota.ledger import keys, records
 from rota.ledger import profiles as ledger_profiles
-from rota.ledger import records
 from rota.ledger.records import MOST_MINUTES
 from rota.ledger.search import Position, Scope
 from rota.ledger.sieve import MOST_CHARACTERS, Sieve
@@ -25,6 +25,7 @@ from rota.protocol import MAX_EPOCH, Moment
 from rota.web.api.access import AnyCaller, StateNeeded
 from rota.web.api.models import Limit, Page
 from rota.web.exports import FORMATS, Format
+from rota.web.permits import Permit
 from rota.web.rows import line
 from rota.web.state import State
 from rota.web.stream import stream_response
@@ -70,10 +71,11 @@ class Rate(BaseModel):
 
 @dataclass(frozen=True)
 class Whose:
-    """Whose records are asked for, and what their file is called."""
+    """Whose records are asked for, what their file is called, and what allows to read them."""
 
     scope: Scope
     name: str
+    permit: Permit = field(default_factory=Permit)
 
 
 async def of_profile(state: StateNeeded, who: AnyCaller, profile_id: str) -> Whose:
@@ -84,7 +86,13 @@ async def of_profile(state: StateNeeded, who: AnyCaller, profile_id: str) -> Who
     """
     async with state.ledger.begin() as tx:
         profile = await ledger_profiles.get(tx, profile_id, account=who.account)
-    return Whose(Scope(profile=profile.id), profile.name)
+
+    async def prove() -> None:
+        async with state.ledger.begin() as tx:
+            await keys.authenticate(tx, who.secret)
+            await ledger_profiles.get(tx, profile_id, account=who.account)
+
+    return Whose(Scope(profile=profile.id), profile.name, Permit(prove))
 
 
 async def of_account(state: StateNeeded, who: AnyCaller, account_id: str) -> Whose:
@@ -97,7 +105,12 @@ async def of_account(state: StateNeeded, who: AnyCaller, account_id: str) -> Who
         raise NotFoundError("There is no such account.")
     async with state.ledger.begin() as tx:
         account = await ledger_accounts.get(tx, account_id)
-    return Whose(Scope(account=account.id), account.name)
+
+    async def prove() -> None:
+        async with state.ledger.begin() as tx:
+            await keys.authenticate(tx, who.secret)
+
+    return Whose(Scope(account=account.id), account.name, Permit(prove))
 
 
 def alike(
@@ -251,7 +264,7 @@ async def follow(
 ) -> Response:
     """Records as they arrive, as server-sent events; `after=0-0` begins with the oldest."""
     position = Position.read(last_event_id, "last-event-id") or Position.read(after)
-    events = await state.follower.begin(whose.scope.profile or "", sieve, position, last=last)
+    events = await state.follower.begin(whose.scope.profile or "", sieve, position, last=last, permit=whose.permit)
     return stream_response(request, events)
 
 
@@ -282,7 +295,7 @@ async def export(state: State, whose: Whose, sieve: Sieve, form: str, after: tup
     """The records as a file; see `Exports.begin`."""
     # In a thread: loading pyarrow takes a while.
     writer: Format = await asyncio.to_thread(FORMATS[form])
-    pieces = await state.exports.begin(whose.scope, sieve, writer, after)
+    pieces = await state.exports.begin(whose.scope, sieve, writer, after, permit=whose.permit)
     name = f"{whose.name}-records-{datetime.now(UTC):%Y-%m-%d}.{writer.suffix}"
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
     headers = {
