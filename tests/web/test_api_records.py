@@ -226,13 +226,13 @@ async def test_an_export_can_be_taken_up_behind_a_record(bots: Fleet) -> None:
     assert [json.loads(line)["data"] for line in answer.text.splitlines()] == [4]
 
 
-async def test_an_export_leaves_out_what_arrives_after_it_began(bots: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "ROWS", 2)
-    profile = await pushed(bots, *range(4))
-    pieces = await bots.site.state.exports.begin(Scope(profile=profile), Sieve(), exports.NdJson())
-    await push(bots, profile, 4, 5, batch=2)
-    text = b"".join([piece async for piece in pieces]).decode()
-    assert [json.loads(line)["data"] for line in text.splitlines()] == [0, 1, 2, 3]
+async def test_a_list_goes_on_behind_its_last_record_with_what_came_later(bots: Fleet) -> None:
+    profile = await pushed(bots, 1, 2)
+    path = f"profiles/{profile}/records"
+    page = await bots.site.shown(path)
+    assert page["next"] is None
+    await push(bots, profile, 3, 4, batch=2)
+    assert await listed(bots.site, path, after=f"{page['items'][-1]['id']}-0", limit=1) == [3, 4]
 
 
 async def test_an_export_goes_on_when_the_ledger_was_away_for_a_moment(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import ARRAY, Text, cast, func, select, true
+from sqlalchemy import ARRAY, Text, cast, func, select, text, true
 
 from rota.ledger import sieve as sieves
 from rota.ledger.connection import Transaction
@@ -91,6 +91,11 @@ async def heads(tx: Transaction, followed: Sequence[str], *, recent: bool = Fals
     )
     query = select(wanted.c.profile_id, newest_one.c.id, newest_one.c.received_at).join_from(wanted, newest_one, true())
     return {row.profile_id: Position.at(row.id, row.received_at) for row in await tx.execute(query)}
+
+
+async def highest_id(tx: Transaction) -> int:
+    """The highest id that was drawn so far, whether or not its record is committed."""
+    return int((await tx.execute(text("SELECT last_value FROM records_id_seq"))).scalar_one())
 
 
 async def owners(

@@ -223,7 +223,9 @@ class Exports:
         *,
         permit: Permit | None = None,
     ) -> AsyncIterator[bytes]:
-        """The file of what is there when each profile's turn comes, profile by profile, in the order of arrival.
+        """The file of what is there now, profile by profile, in the order of arrival.
+
+        What is being committed at this moment may be in it. Retention may take from it what has not had its turn.
 
         `after` is the profile and the id of the record behind which to go on. What is yielded later may raise
         UnavailableError, or what ends the permit: then the file ends in the middle, and whoever gets it must see that.
@@ -262,10 +264,12 @@ class _Export:
         self._sieve = sieve
         self._form = form
         self._has_begun = False
+        self._ceiling = 0
 
     async def pieces(self, after: tuple[str, int]) -> AsyncGenerator[bytes]:
         """The file; at least one piece, and none that is empty but the first."""
         await self._asked(partial(sieves.check, sieve=self._sieve))
+        self._ceiling = await self._asked(records.highest_id)
         begun = await self._written(self._form.begin)
         async with aclosing(self._pages(*after)) as pages:
             async for page in pages:
@@ -289,7 +293,7 @@ class _Export:
 
     async def _pages_of(self, owner: str, last: int) -> AsyncGenerator[list[Record]]:
         head = (await self._asked(lambda tx: records.heads(tx, [owner]))).get(owner)
-        position = Position(last, ceiling=head.id if head else 0)
+        position = Position(last, ceiling=min(head.id, self._ceiling) if head else 0)
         more = position.id < position.ceiling
         while more:
             page = await self._asked(partial(records.page, scope=owner, sieve=self._sieve, limit=ROWS, after=position))
