@@ -151,6 +151,21 @@ async def test_what_arrives_meanwhile_neither_doubles_nor_hides_anything(ledger:
             assert found == sorted(found, reverse=newest_first)
 
 
+async def test_a_search_by_time_misses_nothing_although_the_clock_was_set_back(ledger: Ledger) -> None:
+    _, (profile,) = await account_with(ledger, "acme", 1)
+    back, step = search.TIME_SLACK - timedelta(minutes=1), timedelta(minutes=1)
+    before = [NOW + n * step for n in range(90)]
+    times = [*before, *(before[-1] - back + n * step for n in range(1, 90))]
+    await insert(ledger, [{"profile_id": profile, "received_at": at, "position": n} for n, at in enumerate(times)])
+    for since in times[::7]:
+        until = since + 10 * step
+        for sieve in (Sieve(since=since), Sieve(until=since), Sieve(since=since, until=until)):
+            found = await walk(ledger, Scope(profile=profile), sieve, 50)
+            assert [one.received_at for one in found] == [
+                at for at in times if (not sieve.since or at >= sieve.since) and (not sieve.until or at < sieve.until)
+            ]
+
+
 async def test_an_account_does_not_see_deleted_profiles_or_those_of_others(
     ledger: Ledger, filled: tuple[str, list[str]]
 ) -> None:

@@ -5,7 +5,9 @@ found and shrinks where that takes long, so that a sieve that lets one record in
 
 Three facts carry it. Ids of one profile rise in the order of commits (`pushes.py`), so that a position `id > last`
 misses nothing of a profile. A record's `received_at` is when its transaction began, and its id is drawn after that. And
-no transaction lasts for an hour: a statement ends by its timeout, an idle transaction by the connection's.
+`received_at` goes with the ids but for `TIME_SLACK`: no transaction lasts for long (a statement ends by its timeout, an
+idle transaction by the connection's), so that almost all of it is left for a clock that is set back. A day would make
+every search of the last minutes look through a day.
 """
 
 from __future__ import annotations
@@ -39,8 +41,10 @@ MOST_ROWS = 5_000
 """Of one statement."""
 QUICK, SLOW = 0.1, 0.5
 """Seconds of a window, below which the next is wider, and above which it is narrower."""
-CLOCK_SLACK, TRANSACTION_SLACK = timedelta(days=1), timedelta(hours=1)
-"""How far the database's clock may be set back, and how long a transaction may last, without anything being missed."""
+CLOCK_SLACK = timedelta(days=1)
+"""How far the database's clock may be set back without anything being missed behind a position."""
+TIME_SLACK = timedelta(hours=1)
+"""The same for a search by `received_at`, together with how long a transaction may last."""
 
 _CANCELLED = "57014"
 _POSITION = re.compile(r"([0-9]{1,18})-([0-9]{1,14})(?:-([0-9]{1,18}))?")
@@ -325,11 +329,11 @@ class Walk:
         since, until, row = self._sieve.since, self._sieve.until, records.c
         lowest, highest = await self._extremes()
         if since is not None:
-            before = row.received_at < _moved_by(since, -TRANSACTION_SLACK)
+            before = row.received_at < _moved_by(since, -TIME_SLACK)
             last = select(row.id).where(before).order_by(row.received_at.desc(), row.id.desc()).limit(1)
             lowest = max(lowest, await self._tx.scalar(last) or 0)
         if until is not None:
-            behind = row.received_at >= _moved_by(until, TRANSACTION_SLACK)
+            behind = row.received_at >= _moved_by(until, TIME_SLACK)
             first = select(row.id).where(behind).order_by(row.received_at, row.id).limit(1)
             found = await self._tx.scalar(first)
             highest = min(highest, MOST_ID if found is None else found)
