@@ -13,7 +13,7 @@ SITE = frozenset([("kind", "site")])
 
 def beat(bot: str, token: int = 0) -> Held:
     owner = TokenOwner("default", bot, token.to_bytes(DIGEST_BYTES))
-    return Held(owner, idle_entry(owner.digest, accepting=True, status=""), 1000, lambda _: None)
+    return Held(owner, idle_entry(owner.digest, accepting=True, status=""), 1000, lambda _: None, idle=True)
 
 
 def bots(found: Reserve, required: frozenset[tuple[str, str]]) -> list[str]:

@@ -21,16 +21,28 @@ FORGOTTEN_FROM = 1000
 class Held:
     """One heartbeat that waits: whose it is, what it says, and who is called with its answer."""
 
-    __slots__ = ("bot", "deadline_ms", "entry", "fleet", "group", "tell", "timer")
+    __slots__ = (
+        *("bot", "deadline_ms", "entry", "fleet", "group", "idle", "tell", "timer"),
+        *("again", "begun", "brief"),
+    )
 
-    def __init__(self, owner: TokenOwner, entry: bytes, deadline_ms: int, tell: Tell) -> None:
+    def __init__(self, owner: TokenOwner, entry: bytes, deadline_ms: int, tell: Tell, *, idle: bool) -> None:
         self.fleet = owner.fleet
         self.bot = owner.bot
         self.entry = entry
         self.deadline_ms = deadline_ms
         self.tell: Tell | None = tell
         """None once it was called."""
+        self.idle = idle
+        """Whether it may be given work."""
         self.timer: TimerHandle | None = None
+        """Ends the wait; None where it has not begun, or is over."""
+        self.brief = False
+        """Its first answer is told at once, whatever it is: there is no wait for more."""
+        self.again = False
+        """Something has happened that concerns its bot since the store was first asked."""
+        self.begun = 0
+        """How often profiles had begun to wait when the store was first asked."""
         self.group: Group | None = None
         """Where the reserve keeps it, if it does."""
 

@@ -3,6 +3,9 @@
 Each worker follows the event streams of its fleets and lets a bot beat once more when an event concerns it; what comes
 of that is its answer. When profiles wait, as many idle bots with their labels are tried as there are profiles, and more
 only where they do not get them. A hold changes nothing in live state: the bot's deadline counts from the beat.
+
+A hold begins with the store's word that there is nothing new for this token; before it a heartbeat is only asked for.
+Nothing but an answer of the store is ever told as one.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from weakref import WeakSet
 
 import structlog
 
-from rota.errors import RotaError
+from rota.errors import RotaError, UnavailableError
 from rota.live import events, snapshot
 from rota.live.beats import Answer, Beats, Tell
 from rota.live.entries import repeated_entry, required_labels
@@ -33,6 +36,8 @@ MOST_TRIED = 1024
 WAITS = "waiting"
 """The phase of a profile that a bot may get, and the event that tells of it."""
 ENDS_WITHIN = 3.0
+LAST_ANSWERS = 1.0
+"""Seconds that the store has, once holding ends, for the heartbeats that it has not answered yet."""
 PAUSE = 1.0
 """Seconds until the next try after the live store was away."""
 
@@ -50,12 +55,16 @@ class _Fleet:
     """The held heartbeats of one fleet, by bot; those of idle bots by labels, too."""
 
     def __init__(self) -> None:
+        self.asked: dict[str, list[Held]] = {}
+        """Bot → those whose first answer is not there yet, of whatever token: whose they are, only the store knows."""
         self.held: Group = {}
         self.idle = Reserve()
         self.position = ""
         """Id of the last event that was seen; empty before the first look."""
         self.wanted: dict[str, None] = {}
         """Profiles that have begun to wait and for which no idle bot was found yet."""
+        self.begun = 0
+        """How often profiles were seen to begin to wait."""
         self.matching: asyncio.Task[None] | None = None
 
 
@@ -84,29 +93,39 @@ class Waiting:
         Raises:
             UnavailableError: too many beats wait for their turn; nothing was taken.
         """
-        held = Held(owner, entry, deadline_ms, tell)
-        self._enter(held, idle=idle)
-        try:
-            # Entered before it beats: what happens in between finds it here.
-            self._beats.add(held.fleet, held.bot, entry, deadline_ms, partial(self._begin, held, seconds))
-        except RotaError:
-            self.forget(held)
-            raise
+        held = Held(owner, entry, deadline_ms, tell, idle=idle)
+        self._beats.add(held.fleet, held.bot, entry, deadline_ms, partial(self._begin, held, seconds))
+        fleet = self._fleets.setdefault(held.fleet, _Fleet())
+        self._outdate(fleet, held.bot, held.digest)
+        held.brief = self._ended
+        held.begun = fleet.begun
+        # Found here by what happens until the answer is there.
+        fleet.asked.setdefault(held.bot, []).append(held)
+        if (self._follower is None or self._follower.done()) and not self._ended:
+            self._follower = asyncio.create_task(self._follow())
         return held
 
     def holds(self, fleet: str) -> bool:
-        """Whether any heartbeat of this fleet is held."""
+        """Whether any heartbeat of this fleet is held, or may soon be."""
         known = self._fleets.get(fleet)
-        return known is not None and bool(known.held)
+        return known is not None and bool(known.held or known.asked)
 
     def outdate(self, owner: TokenOwner) -> None:
-        """Answers the bot's held heartbeat, if there is one: it has sent another."""
+        """Answers the bot's held heartbeat, if there is one: it has sent another, with the same token."""
         fleet = self._fleets.get(owner.fleet)
         if fleet is not None:
             held = fleet.held.get(owner.bot)
             # A token that is not the bot's own ends nothing.
             if held is not None and held.digest == owner.digest:
                 self._tell(held, None)
+            self._outdate(fleet, owner.bot, owner.digest)
+
+    def hasten(self, held: Held) -> None:
+        """Answers this one as soon as the store has: who sent it has sent something else and waits for that."""
+        if held.timer is not None:
+            self._tell(held, None)
+        else:
+            held.brief = True
 
     def forget(self, held: Held) -> None:
         """The bot hung up: nobody waits for the answer any more."""
@@ -114,11 +133,22 @@ class Waiting:
         self._leave(held)
 
     def end(self) -> None:
-        """Answers all, and holds none any more."""
+        """Answers all, those that the store has not answered yet after its answer, and holds none any more."""
         self._ended = True
         for fleet in self._fleets.values():
             for held in tuple(fleet.held.values()):
                 self._tell(held, None)
+        if asked := self._asked():
+            for held in asked:
+                held.brief = True
+            asyncio.get_running_loop().call_later(LAST_ANSWERS, self._give_up)
+
+    def _give_up(self) -> None:
+        for held in self._asked():
+            self._tell(held, UnavailableError("This part of rota is being stopped.", retry_after=1))
+
+    def _asked(self) -> list[Held]:
+        return [held for fleet in self._fleets.values() for some in fleet.asked.values() for held in some]
 
     async def aclose(self) -> None:
         """Ends the following of events."""
@@ -128,17 +158,43 @@ class Waiting:
             # They end by themselves; a read that is cancelled would leave its connection behind.
             await asyncio.wait([task for task in tasks if task is not None], timeout=ENDS_WITHIN)
 
-    def _enter(self, held: Held, *, idle: bool) -> None:
-        fleet = self._fleets.setdefault(held.fleet, _Fleet())
-        before = fleet.held.get(held.bot)
-        if before is not None:
-            # A bot waits once: it has sent another heartbeat, or another process has its slot.
+    def _outdate(self, fleet: _Fleet, bot: str, digest: bytes) -> None:
+        """Those of this token that are asked for are not to be held: it has sent another."""
+        for earlier in fleet.asked.get(bot, ()):
+            if earlier.digest == digest:
+                earlier.brief = True
+
+    def _begin(self, held: Held, seconds: float, answer: Answer | RotaError | None) -> None:
+        """Its first beat is answered; where that says nothing new, the wait begins."""
+        if isinstance(answer, RotaError) or (answer is not None and answer.code == "unknown") or held.brief:
+            self._tell(held, answer)
+        elif held.tell is not None:
+            # The token is the bot's own, as is now known.
+            self._leave(held)
+            self._push_aside(held)
+            if answer is None:
+                self._hold(held, seconds)
+            else:
+                self._tell(held, answer)
+
+    def _push_aside(self, newer: Held) -> None:
+        """A bot waits once: it has sent another heartbeat, or another process has its slot."""
+        before = self._fleets[newer.fleet].held.get(newer.bot)
+        if before is not None and before.digest == newer.digest:
             self._tell(before, None)
+        elif before is not None:
+            self._leave(before)
+            self._beat_again(before, partial(self._tell, before))
+
+    def _hold(self, held: Held, seconds: float) -> None:
+        fleet = self._fleets[held.fleet]
         fleet.held[held.bot] = held
-        if idle:
+        if held.idle:
             fleet.idle.enter(held)
-        if self._follower is None or self._follower.done():
-            self._follower = asyncio.create_task(self._follow())
+        held.timer = asyncio.get_running_loop().call_later(seconds, self._tell, held, None)
+        if held.again or (held.idle and held.begun != fleet.begun):
+            # Something has happened since the store was asked, which its answer need not know of.
+            self._beat_again(held)
 
     def _leave(self, held: Held) -> None:
         if held.timer is not None:
@@ -148,13 +204,11 @@ class Waiting:
         if fleet.held.get(held.bot) is held:
             del fleet.held[held.bot]
         fleet.idle.leave(held)
-
-    def _begin(self, held: Held, seconds: float, answer: Answer | RotaError | None) -> None:
-        """Its first beat is answered; where that says nothing new, the wait begins."""
-        if answer is not None or self._ended:
-            self._tell(held, answer)
-        elif held.tell is not None:
-            held.timer = asyncio.get_running_loop().call_later(seconds, self._tell, held, None)
+        asked = fleet.asked.get(held.bot)
+        if asked is not None and held in asked:
+            asked.remove(held)
+            if not asked:
+                del fleet.asked[held.bot]
 
     def _tell(self, held: Held, answer: Answer | RotaError | None) -> None:
         tell, held.tell = held.tell, None
@@ -179,8 +233,7 @@ class Waiting:
             if not fleet.position:
                 fleet.position = await events.newest(self._live, name)
                 # What has happened before this look may concern whoever is held already.
-                for held in tuple(fleet.held.values()):
-                    self._beat_again(held)
+                self._ask_all(fleet)
         positions = {name: fleet.position for name, fleet in self._fleets.items() if fleet.position}
         found = await events.follow(self._live, positions)
         for name, position in positions.items():
@@ -196,16 +249,25 @@ class Waiting:
         for event in found:
             if event.kind == "incarnation":
                 # A new stream: everything may be otherwise.
-                for held in tuple(fleet.held.values()):
-                    self._beat_again(held)
+                self._ask_all(fleet)
             elif event.kind == WAITS:
+                fleet.begun += 1
                 fleet.wanted[event.profile or ""] = None
             elif event.kind in CONCERNS or (event.kind == "auth" and event.reason == "replaced"):
-                held_one = fleet.held.get(event.bot or "")
-                if held_one is not None:
-                    self._beat_again(held_one)
+                bot = event.bot or ""
+                if bot in fleet.held:
+                    self._beat_again(fleet.held[bot])
+                for asked in fleet.asked.get(bot, ()):
+                    asked.again = True
         if fleet.wanted and (fleet.matching is None or fleet.matching.done()):
             fleet.matching = asyncio.create_task(self._match(name, fleet))
+
+    def _ask_all(self, fleet: _Fleet) -> None:
+        for held in tuple(fleet.held.values()):
+            self._beat_again(held)
+        for some in fleet.asked.values():
+            for asked in some:
+                asked.again = True
 
     def _beat_again(self, held: Held, told: Tell | None = None) -> None:
         """Lets a held bot beat once more; what is new is its answer. `told` hears of it, too."""
