@@ -15,6 +15,8 @@ from rota.web import connection
 from tests.conformance.fleet import Fleet
 from tests.conformance.site import Json
 
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: rota.test\r\n\r\n"
+
 
 class Line:
     """One connection, byte by byte."""
@@ -92,9 +94,8 @@ async def test_a_heartbeat_that_comes_in_pieces_is_one(bots: Fleet, line: Line) 
 
 async def test_requests_that_do_not_wait_for_answers_are_answered_in_their_order(bots: Fleet, line: Line) -> None:
     working = await bots.work()
-    other = b"GET /healthz HTTP/1.1\r\nHost: rota.test\r\n\r\n"
     one, idle = heartbeat(bots, {"working": working}), heartbeat(bots, b"{")
-    await line.send(one + other + idle + one + one + other)
+    await line.send(one + HEALTHZ + idle + one + one + HEALTHZ)
     told = [await line.answer() for _ in range(6)]
     assert [status for status, _, _ in told] == [200, 200, 400, 200, 200, 200]
     assert [body.get("instruction", body.get("ok")) for _, _, body in told] == [
@@ -184,14 +185,52 @@ async def test_a_bot_that_hangs_up_while_it_waits_is_forgotten_at_once(bots: Fle
     assert (await bots.beat("1"))["instruction"] == "start"
 
 
-async def test_a_request_behind_a_heartbeat_that_waits_is_answered_after_it(bots: Fleet, line: Line) -> None:
+@pytest.mark.parametrize("before", [b"", HEALTHZ])
+async def test_a_request_that_comes_while_a_heartbeat_waits_ends_the_wait(
+    bots: Fleet, line: Line, before: bytes
+) -> None:
     await bots.auth("1")
-    await line.send(heartbeat(bots, {"wait": 20}))
+    # One that comes behind another request is not answered where it is read.
+    await line.send(before + heartbeat(bots, {"wait": 20}))
+    if before:
+        assert (await line.answer())[2] == {"ok": True}
     await _until(bots, 1)
-    await line.send(b"GET /healthz HTTP/1.1\r\nHost: rota.test\r\n\r\n")
-    await bots.profile()
-    assert (await line.answer())[2]["instruction"] == "start"
+    await line.send(HEALTHZ)
+    assert (await line.answer())[2]["instruction"] == "wait"
     assert (await line.answer())[2] == {"ok": True}
+
+
+@pytest.mark.parametrize("before", [b"", HEALTHZ])
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_heartbeat_behind_which_a_request_waits_already_is_not_held(
+    bots: Fleet, line: Line, before: bytes, known: bool
+) -> None:
+    await bots.auth("1")
+    if not known:
+        bots.site.state.policies._grants.clear()
+    await line.send(before + 2 * heartbeat(bots, {"wait": 20}) + HEALTHZ)
+    told = [(await line.answer())[2] for _ in range(3 + bool(before))]
+    assert [one.get("instruction", one.get("ok")) for one in told] == [
+        *([True] if before else []),
+        "wait",
+        "wait",
+        True,
+    ]
+
+
+@pytest.mark.parametrize("before", [b"", HEALTHZ])
+async def test_a_bot_that_hangs_up_with_a_request_behind_its_heartbeat_is_given_no_work(
+    bots: Fleet, before: bytes
+) -> None:
+    await bots.auth("1")
+    async with open_line(bots) as line:
+        await line.send(before + heartbeat(bots, {"wait": 20}) + heartbeat(bots, {"wait": 20}))
+        for _ in range(1 + bool(before)):
+            await line.answer()
+        await _until(bots, 1)
+    await _until(bots, 0)
+    assert await bots.profile()
+    assert (await bots.beat("1"))["instruction"] == "start"
 
 
 async def _until(bots: Fleet, number: int) -> None:

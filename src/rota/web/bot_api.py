@@ -83,7 +83,7 @@ class BotApi:
     async def _heartbeat(self, scope: Scope, receive: Receive, send: Send) -> None:
         owner = _owner(scope)
         body = await read_body(receive, protocol.MAX_BEAT_BYTES)
-        await answer(send, await heartbeat(self._state(), owner, body, receive))
+        await answer(send, await heartbeat(self._state(), owner, body, scope, receive))
 
     async def _heartbeats(self, _: Scope, receive: Receive, send: Send) -> None:
         await answer(send, await heartbeats(self._state(), await read_body(receive, protocol.MAX_BODY_BYTES)))

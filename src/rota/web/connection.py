@@ -17,7 +17,7 @@ from rota.live.beats import Answer
 from rota.protocol import MAX_BEAT_BYTES, BeatFields
 from rota.web import heartbeats
 from rota.web.held import Held
-from rota.web.http import JSON, bearer, problem_body, problem_headers
+from rota.web.http import FOLLOWED, JSON, bearer, problem_body, problem_headers
 from rota.web.policies import Policy
 from rota.web.state import State
 from rota.web.tokens import TokenOwner, read_token
@@ -55,7 +55,9 @@ class Connection(HttpToolsProtocol):
         """The one that is being read or answered."""
 
     def on_headers_complete(self) -> None:
-        """A plain heartbeat stays here."""
+        """A plain heartbeat stays here. A heartbeat that is held behind it is answered: this is what its bot wants."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._hasten()
         if self.url == PATH and self._state is not None and self._is_plain():
             self.cycle = self._heartbeat = _Heartbeat(self, self._state)
         else:
@@ -107,6 +109,17 @@ class Connection(HttpToolsProtocol):
         self.write(status, body, (*headers, (b"connection", b"close")), close=False)
         self.loop.call_later(LINGER, self.transport.close)
 
+    def _hasten(self) -> None:
+        """What the connection is busy with has something behind it.
+
+        From here on uvicorn does not read, and so would not notice that a bot whose heartbeat is held hangs up.
+        """
+        if self.cycle is self._heartbeat:
+            self._heartbeat.hasten()
+        else:
+            self.cycle.scope[FOLLOWED] = True
+            self.cycle.message_event.set()
+
     def _is_plain(self) -> bool:
         parser = self.parser
         return (
@@ -122,7 +135,7 @@ class _Heartbeat:
 
     __slots__ = (
         *("disconnected", "keep_alive", "message_event", "response_complete"),  # uvicorn's own words
-        *("_body", "_connection", "_held", "_owner", "_policy", "_said", "_state"),
+        *("_body", "_connection", "_hastened", "_held", "_owner", "_policy", "_said", "_state"),
     )
 
     def __init__(self, connection: Connection, state: State) -> None:
@@ -133,6 +146,7 @@ class _Heartbeat:
         self._connection = connection
         self._state = state
         self._body = b""
+        self._hastened = False
         self._held: Held | None = None
         self._owner: TokenOwner
         self._policy: Policy
@@ -169,6 +183,12 @@ class _Heartbeat:
         else:
             self._connection.run(self._tell_news(answer))
 
+    def hasten(self) -> None:
+        """Another request has come behind it: it is not held any longer."""
+        self._hastened = True
+        if self._held is not None:
+            self._state.waiting.hasten(self._held)
+
     def forget(self) -> None:
         """Nobody is there any more to be answered."""
         self.disconnected = True
@@ -178,6 +198,8 @@ class _Heartbeat:
     def _beat(self, policy: Policy) -> None:
         self._policy = policy
         self._held = heartbeats.begin(self._state, self._owner, self._said, policy, self.tell)
+        if self._hastened:
+            self.hasten()
 
     async def _meet_fleet(self) -> None:
         try:

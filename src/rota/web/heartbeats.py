@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from rota.live.beats import Answer, Tell, settle
 from rota.live.entries import idle_entry, idle_entry_of, working_entry
 from rota.protocol import MAX_BEATS, BeatFields, BeatOfMany, HeartbeatsRequest
 from rota.web.held import Held
-from rota.web.http import ClientGoneError, Receive, as_problem
+from rota.web.http import FOLLOWED, ClientGoneError, Receive, Scope, as_problem
 from rota.web.policies import Policy
 from rota.web.state import State
 from rota.web.tokens import Lease, TokenOwner, read_token
@@ -105,8 +105,10 @@ async def news(state: State, owner: TokenOwner, policy: Policy, answer: Answer |
     return (configured.get(answer) or _told(answer, policy)).encode()
 
 
-async def heartbeat(state: State, owner: TokenOwner, body: bytes, receive: Receive) -> bytes:
-    """The reply to `POST /bot/heartbeat`; with `wait` it may take so long. `receive` tells when the bot hangs up.
+async def heartbeat(state: State, owner: TokenOwner, body: bytes, scope: Scope, receive: Receive) -> bytes:
+    """The reply to `POST /bot/heartbeat`; with `wait` it may take so long.
+
+    `receive` tells when the bot hangs up, or, as `scope` does, that it has sent another request and so waits no more.
 
     Raises:
         ClientGoneError: the bot hung up while it waited.
@@ -118,7 +120,9 @@ async def heartbeat(state: State, owner: TokenOwner, body: bytes, receive: Recei
     policy = await policy_of(state, owner.fleet)
     future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
     held = begin(state, owner, said, policy, partial(settle, future))
-    answer = await (future if held is None else _unless_gone(future, receive, partial(state.waiting.forget, held)))
+    if held is not None:
+        await _until_told(state, held, future, scope, receive)
+    answer = await future
     if answer is None:
         return nothing_new(said, policy).encode()
     return await news(state, owner, policy, answer)
@@ -248,19 +252,24 @@ def _entry(digest: bytes, said: BeatFields) -> bytes:
     return idle_entry_of(digest, accepting=accepting, status=status, profile=profile, epoch=epoch)
 
 
-async def _unless_gone(
-    future: asyncio.Future[Answer | None], receive: Receive, forget: Callable[[], None]
-) -> Answer | None:
-    gone = asyncio.ensure_future(receive())
-    either: set[asyncio.Future[Any]] = {future, gone}
+async def _until_told(
+    state: State, held: Held, future: asyncio.Future[Answer | None], scope: Scope, receive: Receive
+) -> None:
+    """Waits for the answer as long as the bot does."""
+    more = asyncio.ensure_future(receive())
+    either: set[asyncio.Future[Any]] = {future, more}
     try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not scope.get(FOLLOWED):
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
-            return future.result()
-        raise ClientGoneError
+            return
+        if more.done() and more.result()["type"] == "http.disconnect":
+            raise ClientGoneError
+        state.waiting.hasten(held)
+        await asyncio.wait({future})
     finally:
-        forget()
-        gone.cancel()
+        state.waiting.forget(held)
+        more.cancel()
 
 
 def _told(answer: Answer, policy: Policy) -> str:

@@ -25,6 +25,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+FOLLOWED = "rota.followed"
+"""In the scope of a request while another has come behind it on its connection."""
 JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 # What encoders write and our parser refuses: numbers too long, nesting too deep, halves of surrogate pairs.
