@@ -21,6 +21,7 @@ message that is used where the raiser has nothing better to say. Nothing here kn
         ├── SupersededError         superseded 409
         ├── BodyTooLargeError       body_too_large 413
         ├── RateLimitedError        rate_limited 429
+        ├── HeadTooLargeError       head_too_large 431
         ├── InternalError           internal_error 500
         └── UnavailableError        unavailable 503
             └── DiskFullError       unavailable 503
@@ -207,6 +208,15 @@ class BodyTooLargeError(ProblemError):
     status = 413
     title = "Body too large"
     default = "The body is too large: split the batch."
+
+
+class HeadTooLargeError(ProblemError):
+    """The request's line and headers are over their limit."""
+
+    code = "head_too_large"
+    status = 431
+    title = "Headers too large"
+    default = "The address and the headers are too large, or the headers too many."
 
 
 class RateLimitedError(ProblemError):

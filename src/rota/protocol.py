@@ -25,6 +25,9 @@ MAX_BODY_BYTES = 1_048_576
 """Limit of the bodies of `push_data` and `heartbeats`, in bytes."""
 MAX_BEAT_BYTES = 16_384
 """Limit of the bodies of all other bot calls, in bytes."""
+MAX_HEAD_BYTES = 32_768
+"""Of any request: its line and its headers."""
+MAX_HEADERS = 100
 MAX_BEATS = 1_000
 """Limit of beats in one call of `POST /bot/heartbeats`."""
 MAX_RECORDS = 1_000

@@ -83,7 +83,9 @@ class Run:
         elif "body" in step.model_fields_set:
             content = json.dumps(self._known.filled(step.body)).encode()
         secret = self._secret(step)
-        headers = {"authorization": f"Bearer {secret}"} if secret is not None else {}
+        headers = [("authorization", f"Bearer {secret}")] if secret is not None else []
+        for name, values in self._known.filled(step.headers).items():
+            headers += [(name, value) for value in (values if isinstance(values, list) else [values])]
         answer = await self._site.wire.request(step.method, step.call, content=content, headers=headers)
         if answer.status_code != step.expect.status:
             raise MismatchError(f"status {step.expect.status} is expected, not {answer.status_code}: {answer.text}")

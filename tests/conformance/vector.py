@@ -71,6 +71,7 @@ class Call(_Strict):
     method: str = "POST"
     key: str | None = "valid"
     token: str | None = None
+    headers: dict[str, Any] = {}
     body: Any = None
     raw: str | None = None
     expect: Expect

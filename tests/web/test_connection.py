@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rota.protocol import MAX_BEAT_BYTES
+from rota.protocol import MAX_BEAT_BYTES, MAX_HEAD_BYTES
 from rota.web import connection
 from tests.conformance.fleet import Fleet
 from tests.conformance.site import Json
@@ -143,8 +143,80 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_whole(
     await line.send(head + b"Content-Length: 1000000000\r\n\r\n" + b" " * (MAX_BEAT_BYTES + 1))
     status, headers, problem = await line.answer()
     assert (status, problem["code"], headers["connection"]) == (413, "body_too_large", "close")
-    await line.send(b" " * 1000)
+    # Nor is what comes behind it answered any more.
+    await line.send(b" " * 1000 + HEALTHZ)
     assert await line.ended()
+
+
+async def test_what_is_behind_a_body_that_is_too_large_is_not_answered(
+    bots: Fleet, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LINGER", 0.2)
+    await bots.auth("1")
+    await line.send(heartbeat(bots, b" " * (MAX_BEAT_BYTES + 1)) + heartbeat(bots) + HEALTHZ)
+    assert (await line.answer())[0] == 413
+    await line.send(heartbeat(bots) + HEALTHZ)
+    assert await line.ended()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        [b"GET /healthz?", *[b"x" * 1000] * 50],
+        [b"GET /healthz HTTP/1.1\r\nX-Long: ", *[b"x" * 1000] * 50],
+        [b"GET /healthz HTTP/1.1\r\n", *[b"X: y\r\n" * 100] * 100],
+        [b"POST /bot/heartbeat HTTP/1.1\r\nX-Long: " + b"x" * 70_000],
+        [b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n"],
+        [b"POST /bot/heartbeat HTTP/1.1\r\n", *[b"X: y\r\n"] * 101, b"Content-Length: 2\r\n\r\n{}"],
+    ],
+)
+async def test_a_head_that_is_too_large_is_refused_before_it_is_whole(
+    bots: Fleet, line: Line, monkeypatch: pytest.MonkeyPatch, head: list[bytes]
+) -> None:
+    monkeypatch.setattr(connection, "LINGER", 0.2)
+    for piece in head:
+        await line.send(piece)
+        await asyncio.sleep(0)
+    status, headers, problem = await line.answer()
+    assert (status, problem["code"], headers["connection"]) == (431, "head_too_large", "close")
+    assert await line.ended()
+
+
+async def test_a_head_behind_a_heartbeat_that_waits_is_limited_too(
+    bots: Fleet, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LINGER", 0.2)
+    await bots.auth("1")
+    await line.send(heartbeat(bots, {"wait": 20}))
+    await _until(bots, 1)
+    await line.send(b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * (MAX_HEAD_BYTES + 1))
+    status, headers, told = await line.answer()
+    assert (status, headers["connection"], told["instruction"]) == (200, "close", "wait")
+    assert await line.ended()
+
+
+async def test_what_is_endless_behind_a_body_ends_the_connection(bots: Fleet, line: Line) -> None:
+    await bots.auth("1")
+    await line.send(heartbeat(bots).partition(b"Content-Length")[0])
+    await line.send(b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Long: ")
+    async with asyncio.timeout(10):
+        with pytest.raises(ConnectionError):
+            while True:
+                await line.send(b"x" * 10_000)
+                await asyncio.sleep(0)
+
+
+async def test_a_long_body_in_many_pieces_is_no_head(bots: Fleet, line: Line) -> None:
+    await bots.auth("1")
+    body = json.dumps({"beats": [{"token": bots.tokens["1"], "padding": "x" * 300}] * 1000}).encode()
+    request = heartbeat(bots, body).replace(b"/bot/heartbeat ", b"/bot/heartbeats ")
+    for at in range(0, len(request), 20_000):
+        await line.send(request[at : at + 20_000])
+        await asyncio.sleep(0)
+    status, _, told = await line.answer()
+    assert (status, len(told["replies"])) == (200, 1000)
+    await line.send(heartbeat(bots))
+    assert (await line.answer())[0] == 200
 
 
 async def test_what_is_wrong_is_answered_as_a_problem_and_the_connection_goes_on(bots: Fleet, line: Line) -> None:

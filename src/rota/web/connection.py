@@ -1,7 +1,8 @@
 """One HTTP connection. Plain heartbeats are answered where they are read: no task, no ASGI scope, one write for each.
 
 uvicorn reads and parses, and everything else goes on to its ASGI application, whose `bot_api` answers a heartbeat just
-as it is answered here: one that asks for `100-continue`, that does not wait for the answer before it, and so on.
+as it is answered here: one that asks for `100-continue`, that does not wait for the answer before it, and so on. Where
+a head is too large, of whatever request, it is refused here.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from rota.errors import BodyTooLargeError, InternalError, ProblemError, RotaError
+from rota.errors import BodyTooLargeError, HeadTooLargeError, InternalError, ProblemError, RotaError
 from rota.live.beats import Answer
-from rota.protocol import MAX_BEAT_BYTES, BeatFields
+from rota.protocol import MAX_BEAT_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, BeatFields
 from rota.web import heartbeats
 from rota.web.held import Held
 from rota.web.http import FOLLOWED, JSON, bearer, problem_body, problem_headers
@@ -53,18 +54,48 @@ class Connection(HttpToolsProtocol):
         self._state: State | None = self.app_state.get("rota")
         self._heartbeat: _Heartbeat | None = None
         """The one that is being read or answered."""
+        self._unread = 0
+        """Bytes since a head, a piece of a body or a request was whole."""
+        self._whole = False
+        """Whether any was, in what came last …"""
+        self._before = 0
+        """… and the length of what came last in which one was: the next head may have begun there."""
+        self._reading = False
+        """Whether a body is not whole yet."""
+        self._deaf = False
+        """Whether the connection is about to be closed, and what still comes is not looked at."""
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes; those before a body are counted, because the parser keeps them until they are whole."""
+        if self._deaf:
+            return
+        self._whole = False
+        self._unread += len(data)
+        super().data_received(data)
+        if self._whole:
+            self._unread, self._before = 0, len(data)
+        elif self._unread > MAX_HEAD_BYTES and not self._deaf:
+            self._refuse_head()
 
     def on_headers_complete(self) -> None:
         """A plain heartbeat stays here. A heartbeat that is held behind it is answered: this is what its bot wants."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._deaf:
+            return
+        self._whole = self._reading = True
+        if self._is_busy():
             self._hasten()
-        if self.url == PATH and self._state is not None and self._is_plain():
+        if self._is_head_too_large():
+            self._refuse_head()
+        elif self.url == PATH and self._state is not None and self._is_plain():
             self.cycle = self._heartbeat = _Heartbeat(self, self._state)
         else:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
+        self._whole = True
+        if self._deaf:
+            return
         if self._heartbeat is not None and self.cycle is self._heartbeat:
             self._heartbeat.take(body)
         else:
@@ -72,6 +103,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is whole."""
+        self._whole, self._reading = True, False
+        if self._deaf:
+            return
         if self._heartbeat is not None and self.cycle is self._heartbeat:
             self._heartbeat.begin()
         else:
@@ -100,14 +134,45 @@ class Connection(HttpToolsProtocol):
             lines.append(b"connection: close\r\n")
         head = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[status], b"".join(lines), len(body))
         self.transport.write(head + body)
-        if close:
+        if close and not self._deaf:
             self.transport.close()
+        elif close:
+            self._close_later()
         self.on_response_complete()
 
     def write_early(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Writes a response although the request is not whole; what still comes of it is not looked at."""
+        self._deaf = True
         self.write(status, body, (*headers, (b"connection", b"close")), close=False)
+        self._close_later()
+
+    def _close_later(self) -> None:
         self.loop.call_later(LINGER, self.transport.close)
+
+    def _is_busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_head_too_large(self) -> bool:
+        if len(self.headers) > MAX_HEADERS:
+            return True
+        if self._before + self._unread <= MAX_HEAD_BYTES:
+            # Less has come at all.
+            return False
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES
+
+    def _refuse_head(self) -> None:
+        if self._reading and not self._whole:
+            # What is endless is behind a body, whose request is answered already or never will be.
+            self._deaf = True
+            self.transport.close()
+        elif self._is_busy():
+            # An answer would be taken for that of the request before it.
+            self._deaf = True
+            self.cycle.keep_alive = False
+            self._hasten()
+        else:
+            problem = HeadTooLargeError(f"Headers are limited to {MAX_HEADERS}, and to {MAX_HEAD_BYTES} bytes in all.")
+            self.write_early(problem.status, problem_body(problem), problem_headers(problem))
 
     def _hasten(self) -> None:
         """What the connection is busy with has something behind it.
@@ -123,7 +188,7 @@ class Connection(HttpToolsProtocol):
     def _is_plain(self) -> bool:
         parser = self.parser
         return (
-            (self.cycle is None or self.cycle.response_complete)
+            not self._is_busy()
             and parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
             and not (self.expect_100_continue or parser.should_upgrade() or self.flow.write_paused)
