@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -200,10 +201,10 @@ async def test_what_is_endless_behind_a_body_ends_the_connection(bots: Fleet, li
     await line.send(heartbeat(bots).partition(b"Content-Length")[0])
     await line.send(b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Long: ")
     async with asyncio.timeout(10):
-        with pytest.raises(ConnectionError):
-            while True:
+        while not line.writer.is_closing():
+            with contextlib.suppress(ConnectionError):
                 await line.send(b"x" * 10_000)
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
 
 async def test_a_long_body_in_many_pieces_is_no_head(bots: Fleet, line: Line) -> None:
