@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rota.protocol import deadline_after_ms
@@ -42,7 +42,7 @@ def test_an_idle_bot_that_lets_a_heartbeat_get_lost_is_heard_again_before_its_de
     ttl = interval * intervals
     wait = longest_wait(interval, ttl, at_work=False)
     assert 0 < wait <= LONGEST_WAIT
-    next_at = wait + pause_after(interval, ttl, held=wait, at_work=False)
+    next_at = wait + pause_after(interval, ttl, held=wait)
     again_at = next_at + longest_wait(interval, ttl, at_work=False) + call_timeout(ttl) + retry_delay(1, None, ttl)
     assert again_at * 1000 < deadline_after_ms(ttl)
 
@@ -51,7 +51,26 @@ def test_an_idle_bot_that_lets_a_heartbeat_get_lost_is_heard_again_before_its_de
 def test_a_bot_at_work_has_a_heartbeat_held_for_a_quarter_of_its_lease_at_most(
     interval: float, intervals: float
 ) -> None:
-    assert 0 < longest_wait(interval, interval * intervals, at_work=True) <= min(LONGEST_WAIT, interval * intervals / 4)
+    ttl = interval * intervals
+    assert 0 <= longest_wait(interval, ttl, at_work=True) <= min(LONGEST_WAIT, ttl / 4)
+
+
+@given(SECONDS, INTERVALS_A_TTL)
+def test_a_bot_at_work_may_let_two_calls_get_lost_and_keeps_its_lease(interval: float, intervals: float) -> None:
+    ttl = interval * intervals
+    wait = longest_wait(interval, ttl, at_work=True)
+    assume(wait > 0)
+    lease, lost = Lease(0, ttl), call_timeout(ttl)
+    # The answer renews the lease from when its call was sent; the next call is the one that gets lost.
+    second_at = wait + pause_after(interval, ttl, held=wait) + wait + lost + retry_delay(1, None, ttl)
+    assert second_at <= lease.stop_at * 1.000001
+    assert second_at + lost + retry_delay(2, None, ttl) <= lease.ends_at * 1.000001
+
+
+@given(st.floats(15, 20_000), st.floats(3, 20))
+def test_a_bot_at_work_waits_for_a_good_part_of_the_usual_intervals(interval: float, intervals: float) -> None:
+    share = longest_wait(interval, interval * intervals, at_work=True) / min(interval, LONGEST_WAIT)
+    assert share > (0.7 if interval >= 25 else 0.2)
 
 
 def test_without_a_ttl_nothing_is_held() -> None:
@@ -63,7 +82,7 @@ def test_an_idle_bot_always_waits_and_beats_once_in_an_interval(interval: float,
     ttl = interval * intervals
     wait = longest_wait(interval, ttl, at_work=False)
     assert 0.9 * interval <= wait <= 1.1 * interval
-    assert pause_after(interval, ttl, held=wait, at_work=False) == 0
+    assert pause_after(interval, ttl, held=wait) == 0
 
 
 @given(SECONDS, INTERVALS_A_TTL, st.floats(0, 0.899))
@@ -72,10 +91,15 @@ def test_what_was_held_for_less_than_an_interval_is_followed_when_that_is_over(
 ) -> None:
     ttl = interval * intervals
     usual = min(interval, ttl / 2)
-    for at_work, part in ((False, 1), (True, 0.75)):
-        held = share * usual * part
-        beats_after = held + pause_after(interval, ttl, held=held, at_work=at_work)
-        assert 0.899 * usual * part <= beats_after <= 1.101 * usual * part
+    held = share * usual
+    assert 0.899 * usual <= held + pause_after(interval, ttl, held=held) <= 1.101 * usual
+
+
+def test_bots_beat_once_in_an_interval_on_average_at_work_or_not() -> None:
+    for at_work in (False, True):
+        waits = [longest_wait(30, 90, at_work=at_work) for _ in range(2000)]
+        mean = sum(wait + pause_after(30, 90, held=wait) for wait in waits) / len(waits)
+        assert 29.5 < mean < 30.5
 
 
 @given(SECONDS)

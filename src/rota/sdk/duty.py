@@ -196,7 +196,7 @@ class Duty:
             return 0.0  # what was urgent is told, and the next beat may wait for an order
         if not request.wait:
             return beat_delay(reply.interval, reply.ttl)
-        return pause_after(reply.interval, reply.ttl, held=now() - sent_at, at_work=shift is not None)
+        return pause_after(reply.interval, reply.ttl, held=now() - sent_at)
 
     def _may_wait(self) -> bool:
         """Whether nothing is to be told or done that a held beat would delay."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from random import SystemRandom
 
-from rota.sdk.lease import now
+from rota.sdk.lease import Lease, now
 
 BEAT_JITTER = 0.10
 LONGEST_RESTART = 60.0
@@ -20,8 +20,6 @@ RETRY_SHARE = 1 / 6
 LONGEST_WAIT = 55.0
 WAIT_SHARE = 0.25
 """How long rota may hold a heartbeat of a bot at work as a share of the ttl: only its answer renews the lease."""
-HELD_SHARE = 0.75
-"""With heartbeats that are held, a bot at work beats after this share of the interval: so it nearly always waits."""
 LONGEST_CALL = 10.0
 CALL_SHARE = 0.25
 """Timeout of a call as a share of the ttl, so that several tries fit into a lease."""
@@ -38,23 +36,41 @@ def beat_delay(interval: float, ttl: float) -> float:
 def longest_wait(interval: float, ttl: float | None, *, at_work: bool) -> float:
     """Seconds that rota may hold a heartbeat: until the next is due, if one that gets lost can be made up for.
 
-    Who works has to be answered twice within its lease. Who is idle has only to be heard before its deadline.
+    Who works has a lease to lose. Who is idle has only to be heard before its deadline.
     """
     if ttl is None:
         return 0.0
-    due = _jittered(_usual_delay(interval, ttl, at_work=at_work))
-    return max(0.0, min(LONGEST_WAIT, due, WAIT_SHARE * ttl if at_work else ttl - due - call_timeout(ttl)))
+    due = _jittered(_usual_delay(interval, ttl))
+    room = _room_at_work(interval, ttl) if at_work else ttl - due - call_timeout(ttl)
+    return max(0.0, min(LONGEST_WAIT, due, room))
 
 
-def pause_after(interval: float, ttl: float, *, held: float, at_work: bool) -> float:
-    """Seconds until the next beat after one that rota held so long: none where that is an interval already."""
-    usual = _usual_delay(interval, ttl, at_work=at_work)
+def _room_at_work(interval: float, ttl: float) -> float:
+    """For how long the next heartbeat may be held, if the lease still counts from this one.
+
+    Where its answer is lost, the next try comes before the work is asked to stop. Where that is lost, too, the third
+    still comes before the lease is over. With 30 and 90 s a quarter of the ttl is less than both allow: sent after 33 s
+    at most and held for 22.5 s, a heartbeat has failed 10 s later, after 65.5 s; with pauses of 2 s and 4 s the
+    second try begins after 67.5 s of 72, and the third after 81.5 s of 90.
+    """
+    lease, sent_at = Lease(0.0, ttl), (1 + BEAT_JITTER) * _usual_delay(interval, ttl)
+    lost_once = call_timeout(ttl) + _longest_retry(1, ttl)
+    lost_twice = lost_once + call_timeout(ttl) + _longest_retry(2, ttl)
+    return min(WAIT_SHARE * ttl, lease.stop_at - sent_at - lost_once, lease.ends_at - sent_at - lost_twice)
+
+
+def pause_after(interval: float, ttl: float, *, held: float) -> float:
+    """Seconds until the next beat after one that rota held so long: none where that is an interval already.
+
+    So a bot beats once in an interval on average, at work or not: the operator's budget counts on it.
+    """
+    usual = _usual_delay(interval, ttl)
     return 0.0 if held >= (1 - BEAT_JITTER) * usual else _jittered(usual) - held
 
 
-def _usual_delay(interval: float, ttl: float, *, at_work: bool = False) -> float:
-    """Between two beats on average; `at_work` is for beats that are held."""
-    return min(max(interval, 0.05), ttl / 2) * (HELD_SHARE if at_work else 1)
+def _usual_delay(interval: float, ttl: float) -> float:
+    """Between two beats on average."""
+    return min(max(interval, 0.05), ttl / 2)
 
 
 def _jittered(seconds: float) -> float:
@@ -78,8 +94,14 @@ def retry_delay(failures: int, retry_after: float | None, ttl: float | None) -> 
     """
     longest = retry_cap(ttl)
     asked = min(retry_after or 0.0, 0.75 * longest)
-    spread = min(longest, longest / 15 * 2.0 ** min(failures, 10))
+    spread = _longest_retry(failures, ttl)
     return asked + _chance.uniform(0, min(spread, longest - asked))
+
+
+def _longest_retry(failures: int, ttl: float | None) -> float:
+    """The longest pause after so many failures if rota asks for none."""
+    longest = retry_cap(ttl)
+    return min(longest, longest / 15 * 2.0 ** min(failures, 10))
 
 
 def spread(seconds: float) -> float:
