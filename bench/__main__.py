@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench import heartbeats
 from bench.parts import PARTS
 from bench.row import Row
 from bench.run import Options, Run
@@ -35,6 +36,12 @@ def bench(
     chosen = parts or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
         raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+    if "heartbeats" in chosen and bots < heartbeats.LEAST_BOTS:
+        raise typer.BadParameter(
+            f"heartbeats are measured in calls of {heartbeats.IN_ONE} by {heartbeats.HOSTS} hosts, so of at least "
+            f"{heartbeats.LEAST_BOTS} bots",
+            param_hint="--bots",
+        )
     options = Options(bots, seconds, rounds, _sizes(sizes))
     console = Console(stderr=True)
     rows: dict[str, list[Row]] = {}

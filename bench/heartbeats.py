@@ -15,6 +15,7 @@ from bench.stores import stores
 IN_ONE = 500
 HOSTS = 4
 """Connections: hosts that call at the same time."""
+LEAST_BOTS = IN_ONE * HOSTS
 
 
 def measure(run: Run) -> Iterable[Row]:

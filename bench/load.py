@@ -122,7 +122,13 @@ async def run(
     """Sends the requests round and round; each connection has a share of them for itself.
 
     With a `rate`, so many are due in each second, and what a request waits for its turn counts as well.
+
+    Raises:
+        ValueError: there are fewer requests than connections.
     """
+    if len(requests) < connections:
+        msg = f"{len(requests)} requests cannot be shared among {connections} connections"
+        raise ValueError(msg)
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     until = began + seconds
@@ -135,7 +141,12 @@ async def run(
         await protocol.connect(port)
         ends.append(end)
         protocols.append(protocol)
-    await asyncio.wait_for(asyncio.gather(*ends), seconds + 30)
+    try:
+        await asyncio.wait_for(asyncio.gather(*ends), seconds + 30)
+    finally:
+        # Where it failed, the server would wait for those that are left.
+        for protocol in protocols:
+            protocol.transport.abort()
     return Load(
         answered=sum(protocol.number for protocol in protocols),
         refused=sum(protocol.refused for protocol in protocols),

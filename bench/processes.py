@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 READY_WITHIN = 30.0
+ENDS_WITHIN = 20.0
 
 
 @contextmanager
@@ -34,7 +35,11 @@ def worker(*module: str, ready: str, environment: dict[str, str] | None = None) 
             yield port, process.pid
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(ENDS_WITHIN)
+            except subprocess.TimeoutExpired:
+                # Or leaving the block would wait for it without end.
+                process.kill()
 
 
 def cpu_seconds(pid: int) -> float:
