@@ -44,6 +44,20 @@ async def test_a_fleet_over_its_budget_is_granted_longer_intervals_and_leases(bo
     assert (status["granted_interval"], status["granted_ttl"]) == (21, 84)
 
 
+async def test_bots_of_one_call_are_granted_intervals_of_their_own(bots: Fleet, site: Site) -> None:
+    await site.rest.patch("/api/v1/fleets/default", json={"beats_per_second": 1, "interval": 0.5, "ttl": 2})
+    for number in range(20):
+        await bots.auth(str(number))
+    await site.state.policies.refresh()
+    await site.state.policies._pulse()
+    await bots.profile()
+    beats = {"beats": [{"token": token} for token in bots.tokens.values()]}
+    replies = (await bots.call("1", "heartbeats", json=beats)).json()["replies"]
+    assert {reply["instruction"] for reply in replies} == {"wait", "start"}
+    assert len({reply["interval"] for reply in replies}) > 10
+    assert len({reply["ttl"] for reply in replies}) == 1
+
+
 async def test_reaping_honours_what_was_granted(bots: Fleet, site: Site) -> None:
     await site.rest.patch("/api/v1/fleets/default", json={"beats_per_second": 1, "interval": 0.5, "ttl": 2})
     await site.state.policies.refresh()

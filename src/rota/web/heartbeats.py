@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -51,6 +52,7 @@ class _News(NamedTuple):
     """What one bot of a fleet is told otherwise than that nothing is new."""
 
     owner: TokenOwner
+    policy: Policy
     answer: Answer
 
 
@@ -101,7 +103,7 @@ async def news(state: State, owner: TokenOwner, policy: Policy, answer: Answer |
     """
     if isinstance(answer, RotaError):
         raise answer
-    configured = await _configured(state, owner.fleet, policy, [_News(owner, answer)])
+    configured = await _configured(state, owner.fleet, [_News(owner, policy, answer)])
     return (configured.get(answer) or _told(answer, policy)).encode()
 
 
@@ -174,11 +176,14 @@ async def _beat_fleet(
     state: State, fleet: str, members: Sequence[tuple[int, TokenOwner, BeatOfMany]], replies: list[str]
 ) -> None:
     try:
-        policy = await policy_of(state, fleet)
-    except UnknownBotError as error:
+        turns = await state.policies.turns(fleet)
+    except NotFoundError:
+        unknown = _error(UnknownBotError())
         for index, _, _ in members:
-            replies[index] = _error(error)
+            replies[index] = unknown
         return
+    # What `news` and replies are written with is the bot's own, so that the bots of one host spread their beats.
+    policies = list(islice(turns, len(members)))
     if state.waiting.holds(fleet):
         for _, owner, _ in members:
             state.waiting.outdate(owner)
@@ -186,17 +191,17 @@ async def _beat_fleet(
     for _, owner, beat in members:
         flat.append(owner.bot)
         flat.append(_entry(owner.digest, beat))
-    answers = await state.beats.many(fleet, flat, policy.deadline_ms)
-    news = [_News(members[at][1], answer) for at, answer in answers.items() if isinstance(answer, Answer)]
+    answers = await state.beats.many(fleet, flat, policies[0].deadline_ms)
+    news = [_News(members[at][1], policies[at], answer) for at, answer in answers.items() if isinstance(answer, Answer)]
     away: ProblemError | None = None
     configured: dict[Answer, str] = {}
     try:
-        configured = await _configured(state, fleet, policy, news)
+        configured = await _configured(state, fleet, news)
     except UnavailableError as error:
         # What was granted is said again at the next beat; the others need no ledger.
         away = error
     for at, (index, _, beat) in enumerate(members):
-        answer = answers.get(at)
+        answer, policy = answers.get(at), policies[at]
         if answer is None:
             replies[index] = nothing_new(beat, policy)
         elif isinstance(answer, Answer) and answer.code in ("start", "reconfigure"):
@@ -281,7 +286,7 @@ def _told(answer: Answer, policy: Policy) -> str:
     return f'{{"instruction":"{answer.code}",{policy.json},"assignment":{assignment}}}'
 
 
-async def _configured(state: State, fleet: str, policy: Policy, news: Iterable[_News]) -> dict[Answer, str]:
+async def _configured(state: State, fleet: str, news: Iterable[_News]) -> dict[Answer, str]:
     """Starts and reconfigurations with name, configuration and lease.
 
     Their epochs are fenced in the ledger BEFORE the bots hear of them: from then on no data of an older epoch can be
@@ -295,7 +300,7 @@ async def _configured(state: State, fleet: str, policy: Policy, news: Iterable[_
         await fences.raise_to(tx, [(one.answer.profile, one.answer.epoch) for one in handed_out])
         found = await ledger_profiles.configs(tx, wanted)
     replies = {}
-    for (owner, answer), key in zip(handed_out, wanted, strict=True):
+    for (owner, policy, answer), key in zip(handed_out, wanted, strict=True):
         if key in found:
             name, config = found[key]
             assignment = {

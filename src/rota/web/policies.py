@@ -117,6 +117,17 @@ class Policies:
         grant = self._grants.get(fleet)
         return next(grant.turns) if grant is not None else None
 
+    async def turns(self, fleet: str) -> Iterator[Policy]:
+        """What one bot of this fleet after the other is granted: their intervals may differ, their ttl does not.
+
+        Raises:
+            NotFoundError: there is no such fleet.
+            UnavailableError: the ledger is away.
+        """
+        if fleet not in self._grants:
+            await self._learn(fleet)
+        return self._grants[fleet].turns
+
     def grant(self, fleet: Fleet) -> Policy:
         """What the next bot of a fleet is granted that was just read from the ledger."""
         grant = self._grants.get(fleet.name)
