@@ -98,7 +98,7 @@ def change(
     priority: Priority = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what is given; a bot at work is reconfigured with its next heartbeat."""
+    """Change what is given; a bot at work hears of it at once if it waits, else with its next heartbeat."""
     wish = _wish(name, config, label, priority)
     if not wish:
         raise typer.BadParameter("nothing is to be changed: give --name, --config, --label or --priority")
@@ -115,7 +115,7 @@ def start(rota: Access, profiles: Several, *, as_json: AsJson = False) -> None:
 @app.command()
 @with_rota
 def stop(rota: Access, profiles: Several, *, as_json: AsJson = False) -> None:
-    """Stop profiles: their bots are told with their next heartbeat."""
+    """Stop profiles: bots that wait are told at once, others with their next heartbeat."""
     _tell(rota, profiles, "stop", as_json=as_json)
 
 

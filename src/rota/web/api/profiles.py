@@ -149,7 +149,7 @@ async def get(state: StateNeeded, who: AnyCaller, profile_id: str) -> Profile:
 
 @router.patch("/{profile_id}", operation_id="change_profile")
 async def change(state: StateNeeded, who: AnyCaller, profile_id: str, body: ProfileChange) -> Profile:
-    """Changes what is given; a bot at work is reconfigured with its next heartbeat."""
+    """Changes what is given; a bot at work hears of it at once if it waits, else with its next heartbeat."""
     async with state.ledger.begin() as tx:
         changed = await ledger_profiles.change(
             tx, profile_id, account=who.account, **body.model_dump(exclude_unset=True)
@@ -175,7 +175,7 @@ async def start(state: StateNeeded, who: AnyCaller, profile_id: str) -> Profile:
 
 @router.post("/{profile_id}/stop", operation_id="stop_profile")
 async def stop(state: StateNeeded, who: AnyCaller, profile_id: str) -> Profile:
-    """Stop: its bot is told with its next heartbeat; again changes nothing."""
+    """Stop: its bot is told at once if it waits, else with its next heartbeat; again changes nothing."""
     return await _set_wanted(state, who, profile_id, wanted=False)
 
 
