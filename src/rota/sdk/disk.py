@@ -39,7 +39,7 @@ AGAIN_SECONDS = 1.0
 SYNC_SECONDS = 1.0
 """A power cut takes no more than what was pushed within these seconds."""
 _AT_ONCE = 1_000
-_AT_ONCE_BYTES = 4 * 2**20
+_AT_ONCE_BYTES = 2**20
 
 T = TypeVar("T")
 

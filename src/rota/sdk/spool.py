@@ -19,10 +19,15 @@ from rota.protocol import MAX_BODY_BYTES, MAX_RECORDS
 from rota.sdk import aside
 from rota.sdk.claim import Claim
 from rota.sdk.outbox import Batch, SetAside, batch_of, fitting, head_of
+from rota.sdk.reserve import Reserve
 
 _VERSION = 1
 _APPLICATION = 0x726F7461  # "rota"
 _WAL_KEPT = 4 * 2**20
+_WAL_PAGES = 256
+"""After which SQLite's log goes into the file: with what is put in at once it stays far smaller than the reserve."""
+_LEFT_FREE = 2**20
+"""Bytes of free pages in the file that stay free on a full disk."""
 _BOXES_KEPT = 1_000
 _SCHEMA = (
     # number: of the batch that ends with the record `upto`, or of the next one where that is null.
@@ -76,6 +81,7 @@ class Spool:
         """
         self.path = path
         self._most_aside = most_aside
+        self._reserve = Reserve(path)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -84,14 +90,25 @@ class Spool:
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             with self._told():
-                self._prepare()
+                self._prepare_with_room()
         except BaseException:
             self._db.close()
             raise
+        self._reserve.take()
 
     def close(self) -> None:
         """Lets the file go."""
         self._db.close()
+
+    def _prepare_with_room(self) -> None:
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if not (_is_full(error) and self._reserve.give_up()):
+                raise
+            self._prepare()
 
     def _prepare(self) -> None:
         run = self._db.execute
@@ -100,6 +117,7 @@ class Spool:
         if run("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
             raise SpoolError(f"the spool {self.path} lies on a file system that SQLite's WAL mode does not work on")
         run(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
+        run(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         run("BEGIN IMMEDIATE")
         (version,) = run("PRAGMA user_version").fetchone()
         (tables,) = run("SELECT count(*) FROM sqlite_master").fetchone()
@@ -138,7 +156,8 @@ class Spool:
 
     def put(self, profile: str, epoch: int, records: Sequence[tuple[int, bytes]]) -> None:
         """Takes records with their numbers; a kill leaves all of them in the file, or none."""
-        with self._transaction():
+        self._check_room(sum(len(data) for _, data in records))
+        with self._transaction(must=False):
             self._db.execute(
                 "INSERT OR IGNORE INTO box (profile, epoch, most) VALUES (?, ?, ?)", (profile, epoch, MAX_BODY_BYTES)
             )
@@ -296,18 +315,40 @@ class Spool:
         with contextlib.closing(self._db.execute(query, (box.id, last, MAX_RECORDS))) as rows:
             yield from rows
 
+    def _check_room(self, size: int) -> None:
+        """Whether so many bytes more leave the room without which nothing could be taken out any more."""
+        if self._reserve.take():
+            return
+        with self._told():
+            (pages,), (each,) = (
+                self._db.execute(f"PRAGMA {what}").fetchone() for what in ("freelist_count", "page_size")
+            )
+        if pages * each < 2 * size + _LEFT_FREE:
+            raise self._full()
+
+    def _find_room(self) -> None:
+        """Makes room on a full disk for what is tried next: the reserve, or the log, which is written anew then."""
+        if not self._reserve.give_up():
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     @contextlib.contextmanager
-    def _transaction(self, *, sync: bool = False) -> Iterator[None]:
-        """All or nothing. A kill takes nothing of it back afterwards, and with `sync` neither does a power cut."""
+    def _transaction(self, *, sync: bool = False, must: bool = True) -> Iterator[None]:
+        """All or nothing. A kill takes nothing of it back afterwards, and with `sync` neither does a power cut.
+
+        What `must` be possible on a full disk, too, is possible the next time when it has failed for that.
+        """
         with self._told():
             self._db.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._db.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 if self._db.in_transaction:  # a full disk may have ended it already
                     self._db.execute("ROLLBACK")
+                if must and _is_full(error):
+                    self._find_room()
                 raise
 
     @contextlib.contextmanager
@@ -321,14 +362,21 @@ class Spool:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return SpoolHeldError(f"the spool {self.path} is in use: another process runs in this slot, or another bot")
-        if code == sqlite3.SQLITE_FULL:
-            return SpoolError(f"the spool {self.path} cannot grow, because the disk is full: make room")
+        if _is_full(error):
+            return self._full()
         if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             return SpoolError(
                 f"the spool {self.path} is broken ({error}): move it and its -wal away to begin with an empty one; "
                 "`sqlite3 FILE .recover` may get its records back"
             )
         return SpoolError(f"the spool {self.path} cannot be used: {error}")
+
+    def _full(self) -> SpoolError:
+        return SpoolError(f"the spool {self.path} cannot grow, because the disk is full: make room")
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _noting(rows: Iterable[tuple[int, bytes]], numbers: list[int]) -> Iterator[bytes]:
