@@ -28,18 +28,19 @@ async def seen(hooked: Hooked, fleet: str = "default") -> dict[str, Any]:
 
 async def fail(hooked: Hooked, webhook: str, *, gone: bool = False) -> None:
     async with hooked.ledger.begin() as tx:
-        await webhooks.note_failure(tx, webhook, status=500, error="answered 500", pause=0, gone=gone)
+        await webhooks.note_failure(tx, webhook, status=500, error="answered 500.", pause=0, gone=gone)
 
 
 async def test_a_receiver_that_fails_for_long_is_an_incident_until_it_is_well(hooked: Hooked) -> None:
     webhook = await hooked.add_webhook(label="orders")
+    await hooked.push(0, 1)
+    await hooked.find()
     await fail(hooked, webhook)
     assert await seen(hooked) == {}, "a moment's failure is none"
     await hooked.execute("UPDATE webhooks SET failing_since = now() - interval '11 minutes'")
     ((kind, (subject, message)),) = (await seen(hooked)).items()
     assert (kind, subject) == (module.FAILING, webhook)
-    assert "answered 500" in message
-    assert "orders" in message
+    assert f"Webhook orders ({webhook}) takes nothing: answered 500. Records of 1 profile wait" in message
     async with hooked.ledger.begin() as tx:
         await webhooks.note_success(tx, webhook, 200, every=0)
     assert await seen(hooked) == {}
@@ -65,7 +66,7 @@ async def test_dead_letters_are_an_incident_until_they_are_sent_or_discarded(hoo
     (delivery,) = await hooked.begin(webhook)
     async with hooked.ledger.begin() as tx:
         await webhook_deliveries.failed(tx, delivery, status=None, error="no answer", again_in=None)
-    assert "1 messages" in (await seen(hooked))[module.DEAD][1]
+    assert f"1 message to webhook {webhook} was given up" in (await seen(hooked))[module.DEAD][1]
     async with hooked.ledger.begin() as tx:
         await dead_letters.discard(tx, webhook)
     assert await seen(hooked) == {}

@@ -37,8 +37,8 @@ def failing_webhook(webhook: Webhook) -> Sighting:
         )
     else:
         message = (
-            f"{_named(webhook)} cannot be reached: {webhook.last_error}. "
-            f"Records of {webhook.waiting} profiles wait; messages are given up after a day of tries"
+            f"{_named(webhook)} takes nothing: {(webhook.last_error or 'no reason is known').rstrip('.')}. "
+            f"Records of {_number(webhook.waiting, 'profile')} wait; messages are given up after a day of tries"
         )
     return Sighting(webhook.id, message, detail)
 
@@ -46,8 +46,9 @@ def failing_webhook(webhook: Webhook) -> Sighting:
 def dead_letters(webhook: Webhook) -> Sighting:
     """Messages were given up."""
     message = (
-        f"{webhook.dead} messages to {_named(webhook, first=False)} were given up: send them once more, or discard "
-        f"them, with `rota webhook dead`"
+        f"{_number(webhook.dead, 'message')} to {_named(webhook, first=False)} "
+        f"{'was' if webhook.dead == 1 else 'were'} given up: to be sent once more, or discarded, with "
+        f"`rota webhook dead`"
     )
     return Sighting(webhook.id, message, {"dead_letters": webhook.dead, "error": webhook.last_error})
 
@@ -55,8 +56,8 @@ def dead_letters(webhook: Webhook) -> Sighting:
 def lost_records(webhook: Webhook) -> Sighting:
     """Retention was quicker than the receiver."""
     message = (
-        f"{_named(webhook)} will never get {webhook.lost} records: they reached the end of their retention before its "
-        f"receiver took them"
+        f"{_named(webhook)} will never get {_number(webhook.lost, 'record')}: the end of the retention came before "
+        f"the receiver had taken them"
     )
     return Sighting(webhook.id, message, {"lost": webhook.lost})
 
@@ -68,5 +69,9 @@ def _age(moment: datetime | None) -> float:
 
 def _named(webhook: Webhook, *, first: bool = True) -> str:
     """The address is not named: many hold a secret in their path."""
-    label = f" ({webhook.label})" if webhook.label else ""
-    return f"{'W' if first else 'w'}ebhook {webhook.id}{label}"
+    name = f"{webhook.label} ({webhook.id})" if webhook.label else webhook.id
+    return f"{'W' if first else 'w'}ebhook {name}"
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
