@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -166,12 +167,20 @@ async def mend(tx: Transaction, fleet: str, *, ended: Sequence[Binding] = (), be
     )
 
 
-async def deaths(tx: Transaction, fleet: str, since: datetime) -> dict[str, int]:
-    """Hostname → how many of its bots have died since then, by the clock of the events."""
+class Deaths(NamedTuple):
+    """Hostname → how many of its bots have died, and when the last one did, by the clock of the events."""
+
+    of: dict[str, int]
+    last: datetime | None
+
+
+async def deaths(tx: Transaction, fleet: str, since: datetime) -> Deaths:
+    """The deaths behind this moment."""
     host = func.split_part(events.c.bot, "/", 1)
-    query = select(host, func.count()).where(events.c.fleet == fleet, events.c.at > since, events.c.kind == "died")
-    rows = await tx.execute(query.group_by(host).order_by(host).limit(10_000))
-    return {row[0]: row[1] for row in rows}
+    query = select(host, func.count(), func.max(events.c.at))
+    query = query.where(events.c.fleet == fleet, events.c.at > since, events.c.kind == "died")
+    rows = (await tx.execute(query.group_by(host).order_by(host).limit(10_000))).all()
+    return Deaths({row[0]: row[1] for row in rows}, max((row[2] for row in rows), default=None))
 
 
 def _moves(found: Sequence[HistoryEvent]) -> Iterator[Move]:

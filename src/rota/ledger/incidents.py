@@ -103,6 +103,14 @@ async def open_of(tx: Transaction, fleet: str, kind: str | None = None) -> list[
     return [Incident(*row) for row in await tx.execute(query.order_by(incidents.c.id).limit(MOST_OPEN))]
 
 
+async def last_closed(tx: Transaction, fleet: str, kind: str) -> Incident | None:
+    """The one of this kind that was over last."""
+    query = select(incidents).where(incidents.c.fleet == fleet, incidents.c.kind == kind)
+    query = query.where(incidents.c.closed_at.is_not(None)).order_by(incidents.c.id.desc()).limit(1)
+    row = (await tx.execute(query)).first()
+    return Incident(*row) if row is not None else None
+
+
 async def page(
     tx: Transaction, fleet: str, *, only_open: bool = False, limit: int = 100, after: str | None = None
 ) -> Page[Incident]:

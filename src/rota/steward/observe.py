@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from rota.ledger import history, incidents
-from rota.ledger.connection import Ledger
+from rota.ledger.connection import Ledger, Transaction
 from rota.ledger.fleets import Fleet
+from rota.ledger.history import Deaths
 from rota.ledger.incidents import Changed, Incident, Sighting
 from rota.live import bots, clock, snapshot
 from rota.live.scripts import Live
@@ -40,9 +40,7 @@ async def observe(ledger: Ledger, live: Live, fleet: Fleet) -> None:
     there = (await snapshot.totals(live, fleet.name)).bots_total
     since = await clock.store_time(live, fleet.name) - timedelta(milliseconds=deadline_after_ms(fleet.ttl))
     async with ledger.begin() as tx:
-        died = await history.deaths(tx, fleet.name, since)
-        known = await incidents.open_of(tx, fleet.name, "mass_silence")
-        crowd = mass_silence(fleet.name, died, there, known[0] if known else None)
+        crowd = await _crowd(tx, fleet.name, since, there)
         changes = [
             await incidents.observe(tx, fleet.name, "mass_silence", [crowd] if crowd else []),
             await incidents.observe(tx, fleet.name, "contested_slot", [contested_slot(bot) for bot in contested]),
@@ -56,6 +54,19 @@ async def observe(ledger: Ledger, live: Live, fleet: Fleet) -> None:
         tell(kind, fleet.name, Changed([], subjects))
 
 
+async def _crowd(tx: Transaction, fleet: str, since: datetime, there: int) -> Sighting | None:
+    """Those who died since then, if they are a crowd. Deaths of an incident that is over raise none again.
+
+    They would where the lease was made longer meanwhile, and so reaches farther back.
+    """
+    known = await incidents.open_of(tx, fleet, "mass_silence")
+    over = None if known else await incidents.last_closed(tx, fleet, "mass_silence")
+    if over is not None and over.detail.get("last"):
+        since = max(since, datetime.fromisoformat(over.detail["last"]))
+    died = await history.deaths(tx, fleet, since)
+    return mass_silence(fleet, died, there, known[0] if known else None)
+
+
 def tell(kind: str, fleet: str, changed: Changed) -> None:
     """Logs what is new and what is over."""
     for subject in changed.raised:
@@ -64,25 +75,27 @@ def tell(kind: str, fleet: str, changed: Changed) -> None:
         log.info("incident closed", kind=kind, fleet=fleet, subject=subject)
 
 
-def mass_silence(fleet: str, died: Mapping[str, int], there: int, known: Incident | None) -> Sighting | None:
+def mass_silence(fleet: str, deaths: Deaths, there: int, known: Incident | None) -> Sighting | None:
     """A large part of the fleet fell silent at once: how many of how many, on which servers.
 
-    `died` counts each server's bots that died within the last lease, `there` those on the roster now. While it lasts,
-    the worst that was seen is told.
+    `deaths` are those within the last lease, `there` counts the bots on the roster now. While it lasts, the worst that
+    was seen is told.
     """
+    died = deaths.of
     number = sum(died.values())
     whole = there + number
     if number < max(MASS_LEAST, MASS_SHARE * whole):
         return None
+    last = deaths.last.isoformat() if deaths.last else ""
     if known is not None and known.detail.get("bots", 0) >= number:
-        return Sighting(fleet, known.message, known.detail)
+        return Sighting(fleet, known.message, {**known.detail, "last": last})
     hosts = sorted(died, key=lambda host: -died[host])
     told = ", ".join(f"{host} ({died[host]})" for host in hosts[:SERVERS_TOLD])
     more = f" and {len(hosts) - SERVERS_TOLD} more" if len(hosts) > SERVERS_TOLD else ""
     servers = f"{len(hosts)} server{'s' if len(hosts) > 1 else ''}"
     message = f"{number} of {whole} bots fell silent at once, on {servers}: {told}{more}"
     figures = {host: died[host] for host in hosts[:SERVERS_NAMED]}
-    return Sighting(fleet, message, {"bots": number, "of": whole, "servers": figures})
+    return Sighting(fleet, message, {"bots": number, "of": whole, "servers": figures, "last": last})
 
 
 def contested_slot(bot: str) -> Sighting:
