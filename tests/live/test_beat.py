@@ -230,7 +230,7 @@ async def test_a_bot_that_tells_what_it_ended_is_given_work_and_is_quiet_as_any_
     assert (await driver.beat("s1/1", ended=NOTHING)).code == "wait"
     await driver.want("prf_1")
     assert (await driver.beat("s1/1", ended=NOTHING, accepting=False)).code == "wait"
-    seen = await snapshot.bot(driver.live, driver.fleet, "s1/1", ttl=TTL)
+    seen = await snapshot.bot(driver.live, driver.fleet, "s1/1")
     assert seen is not None
     assert seen.quiet
     assert (await driver.beat("s1/1", ended=NOTHING)).code == "start"

@@ -72,7 +72,7 @@ async def test_a_death_is_noticed_in_time_after_the_clock_was_set(driver: Driver
     await driver.pass_time(deadline_after_ms(TTL) + 1000)
     await liveness.reap(driver.live, driver.fleet, 100)
     for slot in ("s1/1", "s1/2", "s1/3"):
-        assert await bot_view(driver.live, driver.fleet, slot, ttl=TTL) is None
+        assert await bot_view(driver.live, driver.fleet, slot) is None
 
 
 async def test_what_was_held_by_the_wrong_time_is_not_held_for_longer(driver: Driver, hearing: Hearing) -> None:

@@ -60,7 +60,7 @@ async def test_what_has_not_ended_by_the_deadline_is_killed_and_its_profile_held
     await driver.working("s1/1")
     await order(ledger, driver.fleet, "s1", within=0)
     await drain(ledger, live, driver.fleet)
-    assert await bot_view(live, driver.fleet, "s1/1", ttl=TTL) is None
+    assert await bot_view(live, driver.fleet, "s1/1") is None
     assert (await driver.profile("prf_1")).phase == "held"
     assert await ordered(ledger, driver.fleet) == ["s1"]
 
@@ -111,7 +111,7 @@ async def test_a_bot_that_is_killed_at_the_deadline_is_told_to_exit_when_it_come
     await driver.working("s1/1")
     await order(ledger, driver.fleet, "s1/1", within=0)
     await drain(ledger, live, driver.fleet)
-    assert await bot_view(live, driver.fleet, "s1/1", ttl=TTL) is None
+    assert await bot_view(live, driver.fleet, "s1/1") is None
     await record(ledger, live, driver.fleet)
     async with ledger.begin() as tx:
         (killed,) = [event for event in (await events_page(tx, driver.fleet)).items if event.kind == "killed"]

@@ -15,7 +15,7 @@ from rota.live.scripts import Live
 from rota.live.snapshot import bot as bot_view
 from rota.steward import lead
 from rota.steward.lead import Steward
-from tests.live.driver import TTL, Driver
+from tests.live.driver import Driver
 from tests.steward.conftest import make_profile
 from tests.unit.sdk_peer import eventually
 
@@ -89,7 +89,7 @@ async def test_a_steward_carries_drains_out_that_nobody_else_could(ledger: Ledge
     try:
         async with asyncio.timeout(10):
             while True:
-                late = await bot_view(live, driver.fleet, "s1/1", ttl=TTL)
+                late = await bot_view(live, driver.fleet, "s1/1")
                 if late is None and (await driver.beat("s2/1", work)).code == "stop":
                     break
                 await asyncio.sleep(0.01)

@@ -38,7 +38,7 @@ async def test_a_bot_is_killed_from_its_page(pages: Pages, bots: Fleet) -> None:
     (action,) = re.findall(r'action="([^"]+/kill)"', html)
     answer = await pages.client.post(action, data={"form_token": form_token(html)}, follow_redirects=True)
     assert "it has just been killed" in answer.text
-    assert await snapshot.bot(pages.site.state.live, "default", f"{SERVER}/7", ttl=90) is None
+    assert await snapshot.bot(pages.site.state.live, "default", f"{SERVER}/7") is None
     assert await phase_of(pages, work["profile"]) == "held"
     assert f"{SERVER}/7" not in await pages.look("/")
     await pages.site.record()

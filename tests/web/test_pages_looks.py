@@ -37,6 +37,7 @@ def bot(**changes: Any) -> BotView:
         "labels": {},
         "joined_at": NOW,
         "beat_age": 1.0,
+        "interval": 10,
         "silent": False,
     }
     return BotView(**(usual | changes))
@@ -62,7 +63,7 @@ def profile(**changes: Any) -> ProfileView:
 
 
 def shown(view: BotView, of: ProfileView | None = None, name: str = "acme") -> Cell:
-    return cell(view, fleet="default", name=name, profile=of, interval=10)
+    return cell(view, fleet="default", name=name, profile=of)
 
 
 def totals(**bots: int) -> Totals:

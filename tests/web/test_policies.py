@@ -7,13 +7,14 @@ from collections import Counter
 import pytest
 
 from rota.errors import UnavailableError
+from rota.live import snapshot
 from rota.live.beats import Answer, Beats
 from rota.live.entries import DIGEST_BYTES, idle_entry, working_entry
 from rota.protocol import deadline_after_ms
 from rota.web import load as load_module
 from rota.web.load import Load
 from tests.conformance.fleet import Fleet
-from tests.conformance.site import Site
+from tests.conformance.site import Json, Site
 
 
 async def _crowd(bots: Fleet, number: int) -> None:
@@ -42,6 +43,25 @@ async def test_a_fleet_over_its_budget_is_granted_longer_intervals_and_leases(bo
     status = await site.shown("fleets/default")
     assert (status["interval"], status["ttl"]) == (0.5, 2)
     assert (status["granted_interval"], status["granted_ttl"]) == (21, 84)
+
+
+@pytest.mark.parametrize("policy", [{"interval": 120, "ttl": 360}, {"interval": 1, "ttl": 3}])
+async def test_a_change_of_what_is_granted_makes_no_beat_older(bots: Fleet, site: Site, policy: Json) -> None:
+    await site.rest.patch("/api/v1/fleets/default", json={"interval": 30, "ttl": 90})
+    await site.state.policies.refresh()
+    await bots.auth("1")
+    await bots.beat("1")
+    await site.rest.patch("/api/v1/fleets/default", json=policy)
+    await site.state.policies.refresh()
+    assert 0 <= (await site.shown("bots/farm-1/1"))["beat_age"] < 25
+    deadline = (await site.state.policies.of("default")).beat
+    told = await snapshot.bot(site.state.live, "default", "farm-1/1", beat_of=deadline)
+    assert told is not None
+    assert told.interval == 30
+    await bots.beat("1")
+    told = await snapshot.bot(site.state.live, "default", "farm-1/1", beat_of=deadline)
+    assert told is not None
+    assert told.beat_age < 25
 
 
 async def test_bots_of_one_call_are_granted_intervals_of_their_own(bots: Fleet, site: Site) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from rota.live import keys
 from rota.live.clock import clock, read_clock
@@ -19,15 +20,33 @@ from rota.live.entries import (
     parse_roster_entry,
 )
 from rota.live.scripts import Live, pairs
-from rota.protocol import deadline_after_ms
 
 STEP = 500
 """Bots or profiles read in one round trip."""
 
 
+class Beat(NamedTuple):
+    """A bot's last sign of life: seconds since then, and the interval that it was granted, in seconds."""
+
+    age: float
+    interval: float
+
+
+BeatOf = Callable[[float], Beat]
+"""What the milliseconds that are left until a bot's deadline tell of its last sign of life."""
+
+
+def unknown_beat(_: float) -> Beat:
+    """For whoever does not ask when bots were heard."""
+    return Beat(0.0, math.inf)
+
+
 @dataclass(frozen=True)
 class BotView:
-    """One bot as people see it; `beat_age` is in seconds, `silent` means that its deadline has passed."""
+    """One bot as people see it; `beat_age` is in seconds, `silent` means that its deadline has passed.
+
+    `interval` is what it was granted with that beat, in seconds.
+    """
 
     id: str
     server: str
@@ -43,6 +62,7 @@ class BotView:
     labels: dict[str, str]
     joined_at: datetime
     beat_age: float
+    interval: float
     silent: bool
 
 
@@ -86,17 +106,19 @@ async def servers(live: Live, fleet: str) -> dict[str, int]:
     return dict(sorted(found, key=lambda pair: natural(pair[0])))
 
 
-async def bots(live: Live, fleet: str, *, server: str, after: str = "", limit: int = 100, ttl: float) -> list[BotView]:
+async def bots(
+    live: Live, fleet: str, *, server: str, after: str = "", limit: int = 100, beat_of: BeatOf
+) -> list[BotView]:
     """At most `limit` bots of one server in natural order, behind the bot with id `after`."""
     (members,) = await live.read(("SMEMBERS", keys.server(fleet, server)))
     ids = sorted((f"{server}/{member.decode()}" for member in members), key=natural)
     if after:
         ids = [id_ for id_ in ids if natural(id_) > natural(after)]
-    return await named(live, fleet, ids[:limit], ttl=ttl)
+    return await named(live, fleet, ids[:limit], beat_of=beat_of)
 
 
 async def page(
-    live: Live, fleet: str, *, server: str | None, phase: str | None, limit: int, after: str, ttl: float
+    live: Live, fleet: str, *, server: str | None, phase: str | None, limit: int, after: str, beat_of: BeatOf
 ) -> tuple[list[BotView], str | None]:
     """One page of a fleet's bots, server by server, and the id to go on behind (None at the end).
 
@@ -110,7 +132,7 @@ async def page(
         if start and natural(host) < natural(start):
             continue
         last = after if host == start else ""
-        while step := await bots(live, fleet, server=host, after=last, limit=STEP, ttl=ttl):
+        while step := await bots(live, fleet, server=host, after=last, limit=STEP, beat_of=beat_of):
             found += [view for view in step if phase is None or view.phase == phase]
             last = step[-1].id
             if len(found) > limit:
@@ -120,13 +142,13 @@ async def page(
     return found, None
 
 
-async def bot(live: Live, fleet: str, bot_id: str, *, ttl: float) -> BotView | None:
+async def bot(live: Live, fleet: str, bot_id: str, *, beat_of: BeatOf = unknown_beat) -> BotView | None:
     """One bot, or None where it is not on the roster."""
-    found = await named(live, fleet, [bot_id], ttl=ttl)
+    found = await named(live, fleet, [bot_id], beat_of=beat_of)
     return found[0] if found else None
 
 
-async def named(live: Live, fleet: str, ids: Sequence[str], *, ttl: float) -> list[BotView]:
+async def named(live: Live, fleet: str, ids: Sequence[str], *, beat_of: BeatOf = unknown_beat) -> list[BotView]:
     """Those of these bots that are on the roster."""
     found: list[BotView] = []
     for part in _batched(ids):
@@ -140,7 +162,7 @@ async def named(live: Live, fleet: str, ids: Sequence[str], *, ttl: float) -> li
         for id_, entry, detail, deadline in zip(part, entries, details, deadlines, strict=True):
             # A bot may have gone between these reads.
             if entry is not None and detail is not None and deadline is not None:
-                found.append(_view(id_, entry, detail, float(deadline) - now_ms, ttl))
+                found.append(_view(id_, entry, detail, float(deadline) - now_ms, beat_of))
     return found
 
 
@@ -192,9 +214,10 @@ async def _profile_list(live: Live, fleet: str, ids: list[str]) -> list[ProfileV
     return [found[id_] for id_ in ids if id_ in found]
 
 
-def _view(id_: str, entry: bytes, detail: bytes, left_ms: float, ttl: float) -> BotView:
+def _view(id_: str, entry: bytes, detail: bytes, left_ms: float, beat_of: BeatOf) -> BotView:
     recorded, known = parse_roster_entry(entry), parse_details(detail)
     server, _, instance = id_.partition("/")
+    beat = beat_of(left_ms)
     return BotView(
         id=id_,
         server=server,
@@ -209,7 +232,8 @@ def _view(id_: str, entry: bytes, detail: bytes, left_ms: float, ttl: float) -> 
         version=known.version,
         labels=known.labels,
         joined_at=known.joined,
-        beat_age=max(0.0, (deadline_after_ms(ttl) - left_ms) / 1000),
+        beat_age=beat.age,
+        interval=beat.interval,
         silent=left_ms < 0,
     )
 

@@ -130,7 +130,8 @@ async def _wishes(ledger: Ledger, live: Live, fleet: str, position: str) -> Comp
 async def _mend_owners(live: Live, fleet: str, views: Iterable[ProfileView]) -> list[Difference]:
     """No profile names a bot that does not name it in the same way."""
     bound = [view for view in views if view.bot is not None and view.phase in BOUND]
-    there = {bot.id: bot for bot in await snapshot.named(live, fleet, [view.bot for view in bound if view.bot], ttl=0)}
+    ids = [view.bot for view in bound if view.bot]
+    there = {bot.id: bot for bot in await snapshot.named(live, fleet, ids)}
     found = []
     for view in bound:
         bot = there.get(view.bot or "")

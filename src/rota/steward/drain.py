@@ -59,7 +59,7 @@ async def _kill_late(live: Live, ordered: Drain, deadline: datetime) -> None:
     fleet, server = ordered.fleet, ordered.subject.partition("/")[0]
     ids = [ordered.subject] if ordered.is_of_a_bot else await bots.members(live, fleet, server)
     # Whoever has come since then without work, after having been killed perhaps, is told to exit by its next heartbeat.
-    there = await snapshot.named(live, fleet, ids, ttl=0)  # the ages of their beats do not matter
+    there = await snapshot.named(live, fleet, ids)
     # When a bot has come is known to the second below.
     late = [bot.id for bot in there if bot.profile or bot.joined_at + timedelta(seconds=1) <= deadline]
     for bot in late[:KILLS_A_ROUND]:

@@ -7,6 +7,8 @@ A fleet that is too large for its budget of beats, or a worker that cannot keep 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
@@ -19,8 +21,10 @@ from rota.ledger.connection import Ledger
 from rota.ledger.fleets import Fleet
 from rota.live.liveness import Hearing
 from rota.live.scripts import Live
+from rota.live.snapshot import Beat
 from rota.protocol import deadline_after_ms
 from rota.web.load import Load
+from rota.web.spells import Spell, followed, last_beat
 
 REFRESH = 1.0
 """Seconds between two looks at the ledger, and between two pulses."""
@@ -46,14 +50,19 @@ class Policy:
     wait_reply: str
     continue_reply: str
     """Up to the profile of the assignment."""
+    spells: tuple[Spell, ...]
 
     @classmethod
-    def of(cls, interval: float, ttl: float) -> Policy:
+    def of(cls, interval: float, ttl: float, spells: tuple[Spell, ...]) -> Policy:
         """The policy with its ready-made pieces of replies."""
         json = f'"interval":{interval:g},"ttl":{ttl:g}'
         wait = f'{{"instruction":"wait",{json},"assignment":null}}'
         go_on = f'{{"instruction":"continue",{json},"assignment":{{"profile":"'
-        return cls(interval, ttl, deadline_after_ms(ttl), json, wait, go_on)
+        return cls(interval, ttl, deadline_after_ms(ttl), json, wait, go_on, spells)
+
+    def beat(self, left_ms: float) -> Beat:
+        """What the milliseconds that are left until a bot's deadline tell of its last sign of life."""
+        return last_beat(self.spells, left_ms, time.monotonic())
 
 
 class Grant:
@@ -66,7 +75,8 @@ class Grant:
         """As if the fleet were small."""
         self.fleet = fleet
         self.stretch = 1.0
-        self.mean = Policy.of(fleet.interval, fleet.ttl)
+        always = Spell(fleet.interval, deadline_after_ms(fleet.ttl), -math.inf)
+        self.mean = Policy.of(fleet.interval, fleet.ttl, (always,))
         self.turns: Iterator[Policy] = cycle((self.mean,))
         """The policies of one bot after the other."""
 
@@ -78,12 +88,14 @@ class Grant:
             return
         self.fleet = fleet
         self.stretch = needed if needed == 1.0 else min(needed * (1 + ROOM), fleets.MOST_TTL / fleet.ttl)
-        self.mean = mean = Policy.of(_rounded(fleet.interval * self.stretch), _rounded(fleet.ttl * self.stretch))
+        interval, ttl = _rounded(fleet.interval * self.stretch), _rounded(fleet.ttl * self.stretch)
+        spells = followed(self.mean.spells, Spell(interval, deadline_after_ms(ttl), time.monotonic()))
+        self.mean = mean = Policy.of(interval, ttl, spells)
         if self.stretch == 1.0:
             self.turns = cycle((mean,))
             return
         shares = [1 + SPREAD * (2 * at / (VARIANTS - 1) - 1) for at in range(VARIANTS)]
-        self.turns = cycle([Policy.of(_rounded(mean.interval * share), mean.ttl) for share in shares])
+        self.turns = cycle([Policy.of(_rounded(mean.interval * share), mean.ttl, spells) for share in shares])
 
 
 def _rounded(seconds: float) -> float:

@@ -69,7 +69,7 @@ async def list_(
     """Bots by server and instance."""
     policy = await state.policies.of(fleet)
     found, more = await snapshot.page(
-        state.live, fleet, server=server, phase=phase, limit=limit, after=after or "", ttl=policy.ttl
+        state.live, fleet, server=server, phase=phase, limit=limit, after=after or "", beat_of=policy.beat
     )
     return Page(items=[Bot.model_validate(bot, from_attributes=True) for bot in found], next=more)
 
@@ -78,7 +78,7 @@ async def list_(
 async def get(state: StateNeeded, server: str, instance: str, fleet: FleetName = "default") -> Bot:
     """One bot."""
     policy = await state.policies.of(fleet)
-    found = await snapshot.bot(state.live, fleet, f"{server}/{instance}", ttl=policy.ttl)
+    found = await snapshot.bot(state.live, fleet, f"{server}/{instance}", beat_of=policy.beat)
     if found is None:
         raise no_such_bot(f"{server}/{instance}")
     return Bot.model_validate(found, from_attributes=True)
@@ -100,7 +100,7 @@ async def assignments(
         found = await history.assignments_page(tx, bot=id_, at=at, limit=limit, after=after)
     if not found.items and at is None and after is None:
         policy = await state.policies.of(fleet)
-        if await snapshot.bot(state.live, fleet, id_, ttl=policy.ttl) is None:
+        if await snapshot.bot(state.live, fleet, id_, beat_of=policy.beat) is None:
             raise no_such_bot(id_)
     items = [Assignment.model_validate(item, from_attributes=True) for item in found.items]
     return Page(items=items, next=found.next)

@@ -89,7 +89,7 @@ async def _bots_left(state: State, fleet: str, found: Sequence[ledger_drains.Dra
         for drain in found:
             if drain.is_of_a_bot:
                 left[drain.subject] = int(
-                    await snapshot.bot(state.live, fleet, drain.subject, ttl=policy.ttl) is not None
+                    await snapshot.bot(state.live, fleet, drain.subject, beat_of=policy.beat) is not None
                 )
     except UnavailableError:
         return None

@@ -69,7 +69,7 @@ async def require_bot(state: State, fleet: str, bot: str) -> None:
         NotFoundError: it is not, or there is no such fleet.
     """
     policy = await state.policies.of(fleet)
-    if await snapshot.bot(state.live, fleet, bot, ttl=policy.ttl) is None:
+    if await snapshot.bot(state.live, fleet, bot, beat_of=policy.beat) is None:
         raise no_such_bot(bot)
 
 

@@ -112,13 +112,13 @@ async def drain_bot(
 async def _read(request: Request, hostname: str, instance: str, fleet: str, *, killed: bool) -> BotPage:
     state, facts, id_ = current(request), boards(request).facts, f"{hostname}/{instance}"
     policy, drained = await state.policies.of(fleet), await facts.drains(fleet, kept=0)
-    bot = await snapshot.bot(state.live, fleet, id_, ttl=policy.ttl)
+    bot = await snapshot.bot(state.live, fleet, id_, beat_of=policy.beat)
     shown = None
     if bot is not None:
         bound = [bot.profile] if bot.profile else []
         names, views = await facts.names(bound), await snapshot.profiles(state.live, fleet, bound)
         name, view = names.get(bot.profile or "", ""), views.get(bot.profile or "")
-        shown = cell(bot, fleet=fleet, name=name, profile=view, interval=policy.interval)
+        shown = cell(bot, fleet=fleet, name=name, profile=view)
     return BotPage(
         id=id_,
         fleet=fleet,

@@ -58,10 +58,10 @@ class Cell:
         return time.time() - self.beat
 
 
-def cell(bot: BotView, *, fleet: str, name: str, profile: ProfileView | None, interval: float) -> Cell:
+def cell(bot: BotView, *, fleet: str, name: str, profile: ProfileView | None) -> Cell:
     """The bot as it is shown; `profile` is what live state knows of the profile it is bound to."""
     crashes = lately_crashed(profile) if profile else 0
-    late = bot.beat_age > LATE_INTERVALS * interval + LATE_GRACE
+    late = bot.beat_age > LATE_INTERVALS * bot.interval + LATE_GRACE
     return Cell(
         id=bot.id,
         instance=bot.instance,

@@ -106,7 +106,7 @@ async def cards(
     """The places with at most `most` of their bots each, behind the bot with id `after`."""
     bots = await asyncio.gather(
         *(
-            snapshot.bots(live, fleet, server=place.hostname, after=after, limit=most, ttl=policy.ttl)
+            snapshot.bots(live, fleet, server=place.hostname, after=after, limit=most, beat_of=policy.beat)
             if place.actual
             else _nobody()
             for place in shown
@@ -115,7 +115,7 @@ async def cards(
     bound = [bot.profile for found in bots for bot in found if bot.profile]
     names, profiles = await asyncio.gather(facts.names(bound), snapshot.profiles(live, fleet, bound))
     return [
-        _card(place, [_cell(bot, fleet, names, profiles, policy) for bot in found])
+        _card(place, [_cell(bot, fleet, names, profiles) for bot in found])
         for place, found in zip(shown, bots, strict=True)
     ]
 
@@ -165,7 +165,6 @@ def _cell(
     fleet: str,
     names: Mapping[str, str],
     profiles: Mapping[str, ProfileView],
-    policy: Policy,
 ) -> Cell:
     bound = bot.profile
     return cell(
@@ -173,7 +172,6 @@ def _cell(
         fleet=fleet,
         name=names[bound] if bound else "",
         profile=profiles.get(bound) if bound else None,
-        interval=policy.interval,
     )
 
 
