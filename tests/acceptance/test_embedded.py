@@ -62,8 +62,8 @@ def in_child(user: str, work: Callable[[], None]) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def query(postgres: EmbeddedPostgres, sql: str) -> str:
-    command = [str(postgres.program("psql")), "-h", str(postgres.sockets), "-U", "rota", "-d", "rota", "-Atc", sql]
+def query(postgres: EmbeddedPostgres, sql: str, database: str = "rota") -> str:
+    command = [str(postgres.program("psql")), "-h", str(postgres.sockets), "-U", "rota", "-d", database, "-Atc", sql]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -205,10 +205,13 @@ def test_a_store_that_was_killed_says_so_and_starts_again(folder: Path) -> None:
     place = Place(folder / "data")
     place.open()
     with EmbeddedValkey(place) as valkey, EmbeddedPostgres(place) as postgres:
+        with pytest.raises(subprocess.CalledProcessError):
+            query(postgres, "SELECT 1", database="nowhere")
         for store in (valkey, postgres):
             assert store.child.failed() is None
             store.child.kill()
             assert f"ended by itself ({-signal.SIGKILL})" in str(store.child.failed())
+            assert "FATAL" not in str(store.child.failed()), "what clients were refused is no reason"
             store.start()
             assert store.child.failed() is None
         assert query(postgres, "SELECT 1") == "1"

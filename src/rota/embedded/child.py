@@ -29,18 +29,16 @@ FULL_BELOW = 32_000_000
 """Free bytes below which a disk is named as full: a store on it cannot write its log either."""
 NO_ROOM = "No space left on device"
 _PR_SET_PDEATHSIG = 1
-_REASONS = tuple(
-    map(
-        re.compile,
-        (
-            NO_ROOM,
-            # What PostgreSQL says to its clients meanwhile stands there as FATAL, too.
-            "(?:PANIC|FATAL): (?! the database system is | terminating | sorry)",
-            r"\d # .*(?i:fatal|error|can't|cannot|failed|corrupt)",
-        ),
-    )
+_FULL_OR_PANIC = (re.compile(NO_ROOM), re.compile("PANIC: "))
+_NO_START = (
+    # What PostgreSQL says to its clients meanwhile stands there as FATAL, too.
+    re.compile("FATAL: (?! the database system is | terminating | sorry)"),
+    re.compile(r"\d # .*(?i:fatal|error|can't|cannot|failed|corrupt)"),
 )
-"""Lines of a log that tell why a store has ended, the most telling first."""
+_TO_A_CLIENT = re.compile("(?:FATAL|ERROR|DETAIL|HINT|CONTEXT|STATEMENT): ")
+"""Lines of a log that tell why a store has ended, and why it did not even start, the most telling first; and
+PostgreSQL's that only tell what a client was told."""
+_LAST_LINES = 100
 
 
 class Child:
@@ -54,6 +52,7 @@ class Child:
         self._ending = ending
         self._process: subprocess.Popen[bytes] | None = None
         self._said_before = 0
+        self._was_ready = False
         self._failed_start: str | None = None
 
     @property
@@ -81,6 +80,7 @@ class Child:
                 preexec_fn=_die_with_parent(self._ending),  # noqa: PLW1509 - the parent has one thread here
                 **{**self._place.as_user(), "cwd": self._folder},
             )
+        self._was_ready = False
         pause = POLL
         while not ready():
             if not self.running or not go_on():
@@ -90,6 +90,7 @@ class Child:
                 raise StoreError(msg)
             time.sleep(pause)
             pause = min(pause * 1.2, SLOWEST_POLL)
+        self._was_ready = True
 
     def stop(self, timeout: float) -> None:
         """Ends it in order, and by force when it takes longer than `timeout` seconds."""
@@ -140,9 +141,11 @@ class Child:
         with contextlib.suppress(OSError), self._log.open("rb") as log:
             log.seek(max(self._said_before, log.seek(0, os.SEEK_END) - TAIL_BYTES))
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
-            for pattern in _REASONS:
-                if telling := [line for line in lines if pattern.search(line)]:
+            for pattern in _FULL_OR_PANIC if self._was_ready else (*_FULL_OR_PANIC, *_NO_START):
+                if telling := [line for line in lines[-_LAST_LINES:] if pattern.search(line)]:
                     return telling[-1][:300]
+            if self._was_ready:
+                lines = [line for line in lines if not _TO_A_CLIENT.search(line)]
             return lines[-1][:300] if lines else None
         return None
 

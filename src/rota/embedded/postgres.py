@@ -122,7 +122,7 @@ class EmbeddedPostgres:
 
     def _answers(self) -> bool:
         asked = subprocess.run(  # noqa: S603 - our own command
-            [str(self.program("pg_isready")), "-q", "-h", str(self.sockets), "-U", USER],
+            [str(self.program("pg_isready")), "-q", "-h", str(self.sockets), "-U", USER, "-d", "postgres"],
             check=False,
             timeout=COMMAND_TIMEOUT,
             **self._place.as_user(),
