@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sized
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sized
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from httpx2 import Response
 
 from rota.live import bots as live_bots
 from rota.live import snapshot
@@ -25,14 +23,7 @@ from rota.web.app import open_state
 from rota.web.tokens import TokenOwner
 from tests.conformance.fleet import Fleet
 from tests.conformance.site import Json, Site, connected
-
-WAIT = 20
-
-
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
-        while not await true():  # noqa: ASYNC110 - rota says it by no event
-            await asyncio.sleep(0.01)
+from tests.web.holding import WAIT, held, soon, until
 
 
 @pytest.fixture
@@ -49,30 +40,6 @@ async def elsewhere(bots: Fleet, valkey_url: str, web_database_url: str) -> Asyn
         connected(site.app, state) as wire,
     ):
         yield Fleet(replace(site, state=state, wire=wire), bots.key, bots.tokens)
-
-
-@asynccontextmanager
-async def held(
-    bots: Fleet, *names: str, working: Json | None = None, **body: Any
-) -> AsyncIterator[list[asyncio.Task[Json]]]:
-    """Heartbeats that wait, once rota holds them all."""
-    before = bots.site.state.waiting.number
-    tasks = [asyncio.create_task(bots.beat(name, working, wait=WAIT, **body)) for name in names]
-
-    async def all_held() -> bool:
-        return bots.site.state.waiting.number == before + len(names) or any(task.done() for task in tasks)
-
-    try:
-        await until(all_held)
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def soon(task: asyncio.Task[Json]) -> Json:
-    return await asyncio.wait_for(asyncio.shield(task), 5)
 
 
 async def test_a_start_reaches_an_idle_bot_at_once(bots: Fleet) -> None:
@@ -317,78 +284,6 @@ async def test_a_newer_heartbeat_that_does_not_wait_has_the_held_one_answered(bo
         assert bots.site.state.waiting.number == 0
 
 
-@pytest.mark.parametrize("body", [{}, {"wait": WAIT}])
-async def test_a_heartbeat_with_a_token_that_is_not_the_bots_leaves_its_held_one_alone(bots: Fleet, body: Json) -> None:
-    await bots.auth("1")
-    async with held(bots, "1") as (first,):
-        assert (await _beat_as(bots, bots.tokens["1"][:-2] + "xx", body)).status_code == 401
-        assert not first.done()
-        assert bots.site.state.waiting.number == 1
-
-
-async def test_heartbeats_with_an_unknown_token_that_come_at_once_are_all_refused(bots: Fleet) -> None:
-    await bots.auth("1")
-    forged = bots.tokens["1"][:-2] + "xx"
-    answers = await asyncio.gather(*(_beat_as(bots, forged, {"wait": WAIT}) for _ in range(8)))
-    assert [answer.json()["code"] for answer in answers] == ["unknown_bot"] * 8
-
-
-async def test_a_process_that_lost_its_slot_is_refused_and_leaves_the_wait_of_the_new_one_alone(bots: Fleet) -> None:
-    await bots.auth("1")
-    lost = bots.tokens["1"]
-    await bots.auth("1")
-    async with held(bots, "1") as (waiting,):
-        answers = await asyncio.gather(*(_beat_as(bots, lost, {"wait": WAIT}) for _ in range(3)))
-        assert [answer.status_code for answer in answers] == [401] * 3
-        assert not waiting.done()
-
-
-async def test_a_store_that_hangs_is_no_answer_to_a_heartbeat_that_waits(fragile: Site) -> None:
-    bots = await Fleet.of(fragile)
-    await bots.auth("1")
-    await fragile.state.live.read(("CLIENT", "PAUSE", 60_000, "WRITE"))
-    bodies: list[Json] = [*({"wait": WAIT} for _ in range(3)), {}, {"wait": WAIT}]
-    answers = await asyncio.gather(*(_beat_as(bots, bots.tokens["1"], body) for body in bodies))
-    assert [answer.status_code for answer in answers] == [503] * 5
-
-
-async def test_the_end_of_a_worker_is_no_answer_to_a_heartbeat_either(
-    bots: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rota.web.waiting.LAST_ANSWERS", 0.1)
-    await bots.auth("1")
-    waiting, told = bots.site.state.waiting, _answers_on_demand(bots, monkeypatch, 2)
-    first, second = (asyncio.create_task(bots.call("1", "heartbeat", json={"wait": WAIT})) for _ in range(2))
-    await until(lambda: _any(told, 2))
-    waiting.end()
-    told[0]()
-    assert (await asyncio.wait_for(first, 5)).json()["instruction"] == "wait"
-    assert (await asyncio.wait_for(second, 5)).json()["code"] == "unavailable"
-
-
-@pytest.mark.parametrize("at_work", [True, False])
-async def test_what_happens_while_the_store_is_asked_is_told_at_once(
-    bots: Fleet, site: Site, monkeypatch: pytest.MonkeyPatch, at_work: bool
-) -> None:
-    working = await bots.work() if at_work else await bots.auth("1") and None
-    await bots.auth("2")
-    async with held(bots, "2", accepting=False) as (other,):
-        fleet = site.state.waiting._fleets["default"]
-        await until(lambda: _follows(fleet))
-        told = _answers_on_demand(bots, monkeypatch, 1)
-        task = asyncio.create_task(bots.beat("1", working, wait=WAIT))
-        await until(lambda: _any(told))
-        position = fleet.position
-        if working:
-            await site.rest.post(f"/api/v1/profiles/{working['profile']}/stop")
-        else:
-            await bots.profile()
-        await until(lambda: _follows(fleet, position))
-        told[0]()
-        assert (await soon(task))["instruction"] == ("stop" if at_work else "start")
-        assert not other.done()
-
-
 async def test_a_process_whose_slot_is_taken_hears_of_it_at_once(bots: Fleet) -> None:
     await bots.auth("1")
     request = asyncio.create_task(bots.call("1", "heartbeat", json={"wait": WAIT}))
@@ -424,33 +319,6 @@ async def _all_wait(bots: Fleet, owners: list[TokenOwner]) -> bool:
 
 async def _any(found: Sized, number: int = 1) -> bool:
     return len(found) >= number
-
-
-async def _follows(fleet: Any, position: str = "") -> bool:
-    """Whether the events behind this position were heeded."""
-    return fleet.position not in ("", position) and (fleet.matching is None or fleet.matching.done())
-
-
-async def _beat_as(bots: Fleet, token: str, body: Json) -> Response:
-    headers = {"authorization": f"Bearer {token}"}
-    return await bots.site.wire.post("/bot/heartbeat", headers=headers, json=body)
-
-
-def _answers_on_demand(bots: Fleet, monkeypatch: pytest.MonkeyPatch, number: int) -> list[Callable[[], None]]:
-    """The store's answers to the next so many beats, each told when it is called."""
-    told: list[Callable[[], None]] = []
-    add: Any = bots.site.state.beats.add
-    turns = iter(range(number))
-
-    def late(*beat: Any) -> None:
-        *rest, tell = beat
-        if next(turns, None) is None:
-            add(*beat)
-        else:
-            add(*rest, lambda answer: told.append(partial(tell, answer)))
-
-    monkeypatch.setattr(bots.site.state.beats, "add", late)
-    return told
 
 
 async def _number(bots: Fleet, number: int) -> bool:
