@@ -86,7 +86,11 @@ class Wire:
         if self.cut:
             writer.transport.abort()
             return
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:  # rota was killed
+            writer.transport.abort()
+            return
         ends = {writer, back}
         self._writers |= ends
         try:
