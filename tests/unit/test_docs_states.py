@@ -21,7 +21,7 @@ EVENTS = section(STATES, "## Events")
 NAMED = {"candidate": "the incarnation's name", "digits(by)": "by how many ms"}
 """What an event's reason is where it is neither a literal nor one that the caller gives."""
 GIVEN: dict[str, Any] = {"leave": LeaveRequest.model_fields["reason"].annotation, "kill": KillReason}
-SETTLES = ("settle", "unbind")
+SETTLES = ("settle", "unbind", "take_away")
 """Functions of the prelude that say by their last argument why a profile goes where it goes."""
 ENDS = {"new", "gone"}
 

@@ -7,7 +7,7 @@ in one transaction counts. The invariants are those of docs/states.md.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from rota.live import keys, snapshot
@@ -108,14 +108,27 @@ async def torn(live: Live, fleet: str, cursor: int) -> tuple[int, list[tuple[str
     """
     ((position, flat),) = await live.read(("HSCAN", keys.roster(fleet), cursor, "COUNT", STEP))
     entries = {id_.decode(): parse_roster_entry(entry) for id_, entry in pairs(flat)}
-    bound = {id_: one for id_, one in entries.items() if one.profile is not None}
-    views = await snapshot.profiles(live, fleet, [one.profile for one in bound.values() if one.profile])
-    odd = []
-    for id_, one in bound.items():
-        view = views.get(one.profile or "")
-        if view is None or (view.bot, view.epoch, view.phase) != (id_, one.epoch, one.phase):
-            odd.append((id_, one.profile or ""))
+    bound = [(id_, one.profile, one) for id_, one in entries.items() if one.profile is not None]
+    views = await snapshot.profiles(live, fleet, [profile for _, profile, _ in bound])
+    odd = [(id_, profile) for id_, profile, one in bound if not _agree(id_, one, views.get(profile))]
     return len(entries), odd, int(position)
+
+
+async def torn_from(live: Live, fleet: str, views: Iterable[ProfileView]) -> list[tuple[str, str]]:
+    """The same of these profiles: those whose bot seems not to name them, each behind that bot."""
+    bound = [(view.bot, view) for view in views if view.bot is not None]
+    if not bound:
+        return []
+    (found,) = await live.read(("HMGET", keys.roster(fleet), *(bot for bot, _ in bound)))
+    entries = [parse_roster_entry(entry) if entry is not None else None for entry in found]
+    return [(bot, view.id) for (bot, view), entry in zip(bound, entries, strict=True) if not _agree(bot, entry, view)]
+
+
+def _agree(bot: str, recorded: RosterEntry | None, view: ProfileView | None) -> bool:
+    """Whether a bot and a profile name each other, under the same epoch and phase."""
+    if recorded is None or view is None:
+        return False
+    return (recorded.profile, view.bot, view.epoch, view.phase) == (view.id, bot, recorded.epoch, recorded.phase)
 
 
 async def _odd_bots(live: Live, fleet: str, entries: Mapping[str, bytes]) -> list[str]:
@@ -143,8 +156,7 @@ async def _odd_bots(live: Live, fleet: str, entries: Mapping[str, bytes]) -> lis
     for id_, one, deadline, known, owner in zip(ids, recorded, deadlines, details, owners, strict=True):
         complete = deadline is not None and known is not None and there[id_]
         view = parse_profile_entry(one.profile, owner) if one.profile is not None and owner is not None else None
-        bound = (view.bot, view.epoch, view.phase) if view else None
-        sound = bound == (id_, one.epoch, one.phase) if one.profile is not None else one.phase == "idle"
+        sound = _agree(id_, one, view) if one.profile is not None else one.phase == "idle"
         if not complete or not sound:
             odd.append(id_)
     return odd
@@ -238,7 +250,7 @@ async def _binding(live: Live, fleet: str, bot: str, profile: str) -> list[Broke
     recorded, view = await _both(live, fleet, bot, profile)
     if recorded is None or recorded.profile != profile:
         return []
-    if view is None or (view.bot, view.epoch, view.phase) != (bot, recorded.epoch, recorded.phase):
+    if not _agree(bot, recorded, view):
         told = "live state does not know" if view is None else f"is {view.phase} with {view.bot}, epoch {view.epoch}"
         here = f"bot {bot} is {recorded.phase} for profile {profile}, epoch {recorded.epoch}"
         return [Broken(bot, f"{here}, which {told}")]

@@ -35,7 +35,6 @@ STEP = 500
 RECORDED_WITHIN = 3.0
 """Seconds that history may be behind live state, and longer than which nothing waits for it."""
 POLL = 0.1
-BOUND = ("starting", "working", "stopping")
 BEHIND = "history is behind live state, so that not every assignment could be compared: does the steward record?"
 QUIET = "live state lost something, and for one lease whoever is missing may still come back"
 LIVE_DIFFERS = "live_differs"
@@ -120,26 +119,12 @@ async def _wishes(ledger: Ledger, live: Live, fleet: str, position: str) -> Comp
         await fleets.get(tx, fleet)
         page = await ledger_profiles.all_wishes(tx, fleet, after=position or None, limit=STEP)
     views = await snapshot.profiles(live, fleet, [wish.profile for wish in page.items])
-    found = await _mend_owners(live, fleet, views.values())
+    torn = await audit.torn_from(live, fleet, views.values())
+    found = await _part(live, fleet, torn, "it was bound to {bot}, and {bot} not to it")
     differing = [wish.profile for wish in page.items if difference(wish, views.get(wish.profile))]
     found += await _apply_anew(ledger, live, fleet, differing) if differing else []
     begun, skipped = await _begin_unrecorded(ledger, live, fleet, views.values())
     return Compared(len(page.items), found + begun, f"wishes:{page.next}" if page.next else "live:0", skipped)
-
-
-async def _mend_owners(live: Live, fleet: str, views: Iterable[ProfileView]) -> list[Difference]:
-    """No profile names a bot that does not name it in the same way."""
-    bound = [view for view in views if view.bot is not None and view.phase in BOUND]
-    ids = [view.bot for view in bound if view.bot]
-    there = {bot.id: bot for bot in await snapshot.named(live, fleet, ids)}
-    found = []
-    for view in bound:
-        bot = there.get(view.bot or "")
-        sound = bot is not None and (bot.profile, bot.epoch, bot.phase) == (view.id, view.epoch, view.phase)
-        if not sound and await bots.mend(live, fleet, view.bot or "", view.id):
-            text = f"it was bound to {view.bot}, and {view.bot} not to it; they were parted"
-            found.append(Difference(view.id, f"{view.id}: {text}"))
-    return found
 
 
 def difference(wish: Wish, view: ProfileView | None) -> str | None:
@@ -204,13 +189,18 @@ async def _history(ledger: Ledger, live: Live, fleet: str, position: str) -> Com
 
 async def _torn(live: Live, fleet: str, cursor: int) -> Compared:
     """No bot names a profile that does not name it in the same way."""
-    count, odd, cursor = await audit.torn(live, fleet, cursor)
-    found = [
-        Difference(profile, f"{profile}: {bot} was bound to it, and it not to {bot}; they were parted")
-        for bot, profile in odd
+    count, torn, cursor = await audit.torn(live, fleet, cursor)
+    found = await _part(live, fleet, torn, "{bot} was bound to it, and it not to {bot}")
+    return Compared(count, found, f"bots:{cursor}" if cursor else None)
+
+
+async def _part(live: Live, fleet: str, torn: Sequence[tuple[str, str]], text: str) -> list[Difference]:
+    """Parts those bots and profiles that do not name each other in the same way; `text` says what was wrong."""
+    return [
+        Difference(profile, f"{profile}: {text.format(bot=bot)}; they were parted")
+        for bot, profile in torn
         if await bots.mend(live, fleet, bot, profile)
     ]
-    return Compared(count, found, f"bots:{cursor}" if cursor else None)
 
 
 async def _begin_unrecorded(

@@ -56,8 +56,8 @@ async def _carry_out(live: Live, ordered: Drain) -> bool:
 
 
 async def _kill_late(live: Live, ordered: Drain, deadline: datetime) -> None:
-    fleet, server = ordered.fleet, ordered.subject.partition("/")[0]
-    ids = [ordered.subject] if ordered.is_of_a_bot else await bots.members(live, fleet, server)
+    fleet, subject = ordered.fleet, ordered.subject
+    ids = [subject] if ordered.is_of_a_bot else await bots.members(live, fleet, subject)
     # Whoever has come since then without work, after having been killed perhaps, is told to exit by its next heartbeat.
     there = await snapshot.named(live, fleet, ids)
     # When a bot has come is known to the second below.

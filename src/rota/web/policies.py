@@ -136,9 +136,7 @@ class Policies:
             NotFoundError: there is no such fleet.
             UnavailableError: the ledger is away.
         """
-        if fleet not in self._grants:
-            await self._learn(fleet)
-        return self._grants[fleet].turns
+        return (await self._met(fleet)).turns
 
     def grant(self, fleet: Fleet) -> Policy:
         """What the next bot of a fleet is granted that was just read from the ledger."""
@@ -155,9 +153,12 @@ class Policies:
             NotFoundError: there is no such fleet.
             UnavailableError: the ledger is away.
         """
+        return (await self._met(fleet)).mean
+
+    async def _met(self, fleet: str) -> Grant:
         if fleet not in self._grants:
             await self._learn(fleet)
-        return self._grants[fleet].mean
+        return self._grants[fleet]
 
     async def start(self) -> None:
         """Reads all policies and keeps them, and the pulse, fresh until `aclose`."""

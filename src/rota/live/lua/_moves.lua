@@ -190,8 +190,10 @@ local function unbind(bot, reason)
 end
 
 -- Holds the profile until whoever works on it as the bot `id` must have stopped: a lease ends before its deadline.
+-- Where that was lost, no lease is longer than the longest.
 local function hold_while_leased(id, p)
-  p.lease = digits(math.max(tonumber(p.lease), math.ceil(tonumber(call('ZSCORE', due, id) or now))))
+  local leased = tonumber(call('ZSCORE', due, id) or now + longest)
+  p.lease = digits(math.max(tonumber(p.lease), math.ceil(leased)))
 end
 
 -- After a crash the profile is held back 10 s, doubling to 10 min.
@@ -224,6 +226,14 @@ end
 -- Epochs rise also after a total loss, because the store's clock in microseconds is ahead of every grant before it.
 local function next_epoch(p)
   return digits(math.max(tonumber(p.epoch) + 1, now_us))
+end
+
+-- Takes the profile from the bot `id`, which may still work on it: nobody gets it before that must have stopped, and
+-- the epoch is used up, or the bot would come back through /bot/auth with its lease.
+local function take_away(id, profile_id, p, epoch, reason)
+  hold_while_leased(id, p)
+  p.epoch, p.bot = epoch, '-'
+  settle(profile_id, p, reason)
 end
 
 -- The bot is gone from every key; what it was bound to must have been dealt with before.

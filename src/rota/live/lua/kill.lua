@@ -12,10 +12,7 @@ local bot = parse_bot(entry)
 event('killed', id, bot.profile ~= '-' and bot.profile or nil, bot.epoch, reason)
 if bot.phase ~= 'i' then
   local p = get_profile(bot.profile)
-  hold_while_leased(id, p)
-  -- The epoch is used up, or the bot would come back through /bot/auth with its lease.
-  p.epoch, p.bot = next_epoch(p), '-'
-  settle(bot.profile, p, 'killed')
+  take_away(id, bot.profile, p, next_epoch(p), 'killed')
 end
 remove_bot(id, bot)
 return 'ok'

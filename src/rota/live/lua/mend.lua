@@ -15,19 +15,17 @@ local profile_says = p and p.bot == id and (p.phase == 's' or p.phase == 'w' or 
 if not bot_says and not profile_says then return 0 end
 if bot_says and profile_says and bot.epoch == p.epoch and bot.phase == p.phase then return 0 end
 
+local was = bot_says and bot.phase or p.phase
 event('released', id, profile_id, bot_says and bot.epoch or p.epoch, 'mended')
-local leased = tonumber(call('ZSCORE', due, id) or now + longest)
-local newest = math.max(tonumber(bot_says and bot.epoch or 0), tonumber(p and p.epoch or 0))
+if profile_says or (p and (p.phase == 'q' or p.phase == 'h')) then
+  local newest = math.max(tonumber(bot_says and bot.epoch or 0), tonumber(p.epoch))
+  p.epoch = digits(newest)
+  take_away(id, profile_id, p, next_epoch(p), 'mended')
+end
 if bot_says then
-  local was = bot.phase
   make_idle(bot)
   put_bot(id, bot, was)
 elseif not bot and call('HEXISTS', details, id) == 1 then
-  remove_bot(id, {phase = p.phase})
-end
-if profile_says or (p and (p.phase == 'q' or p.phase == 'h')) then
-  p.lease = digits(math.max(tonumber(p.lease), math.ceil(leased)))
-  p.epoch, p.bot = digits(math.max(newest + 1, now_us)), '-'
-  settle(profile_id, p, 'mended')
+  remove_bot(id, {phase = was})
 end
 return 1

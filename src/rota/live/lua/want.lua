@@ -39,9 +39,7 @@ local function part(id, p, epoch)
   event('released', p.bot, id, p.epoch, 'behind')
   make_idle(bot)
   put_bot(p.bot, bot, was)
-  hold_while_leased(p.bot, p)
-  p.epoch, p.bot = digits(epoch), '-'
-  settle(id, p, 'behind')
+  take_away(p.bot, id, p, digits(epoch), 'behind')
 end
 
 for i = 1, #wishes, 7 do

@@ -99,8 +99,8 @@ async def assignments(
     async with state.ledger.begin() as tx:
         found = await history.assignments_page(tx, bot=id_, at=at, limit=limit, after=after)
     if not found.items and at is None and after is None:
-        policy = await state.policies.of(fleet)
-        if await snapshot.bot(state.live, fleet, id_, beat_of=policy.beat) is None:
+        await state.policies.of(fleet)
+        if await snapshot.bot(state.live, fleet, id_) is None:
             raise no_such_bot(id_)
     items = [Assignment.model_validate(item, from_attributes=True) for item in found.items]
     return Page(items=items, next=found.next)

@@ -82,15 +82,12 @@ async def _seen(state: State, fleet: str, found: Sequence[ledger_drains.Drain]) 
 
 async def _bots_left(state: State, fleet: str, found: Sequence[ledger_drains.Drain]) -> dict[str, int] | None:
     """Subject → its bots on the roster; None while live state is away."""
-    policy = await state.policies.of(fleet)
     try:
         counts = await snapshot.servers(state.live, fleet)
         left = {drain.subject: counts.get(drain.subject, 0) for drain in found}
         for drain in found:
             if drain.is_of_a_bot:
-                left[drain.subject] = int(
-                    await snapshot.bot(state.live, fleet, drain.subject, beat_of=policy.beat) is not None
-                )
+                left[drain.subject] = int(await snapshot.bot(state.live, fleet, drain.subject) is not None)
     except UnavailableError:
         return None
     return left

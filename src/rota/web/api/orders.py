@@ -68,8 +68,8 @@ async def require_bot(state: State, fleet: str, bot: str) -> None:
     Raises:
         NotFoundError: it is not, or there is no such fleet.
     """
-    policy = await state.policies.of(fleet)
-    if await snapshot.bot(state.live, fleet, bot, beat_of=policy.beat) is None:
+    await state.policies.of(fleet)
+    if await snapshot.bot(state.live, fleet, bot) is None:
         raise no_such_bot(bot)
 
 
